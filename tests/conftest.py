@@ -1,0 +1,20 @@
+"""Shared fixtures: tests run on CPU and write only below pytest's temporary folders."""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> pathlib.Path:
+    """Real data and checkpoints outside the repository; tests that need them skip without them."""
+    path = pathlib.Path(os.environ.get("KAFT_PROMOT_SHARED", REPOSITORY.parent / "shared"))
+    if not (path / "data").is_dir():
+        pytest.skip(f"no shared data at {path}; set KAFT_PROMOT_SHARED to its folder")
+    return path
