@@ -1,0 +1,287 @@
+"""Gin configuration from the command line, spoken as T5X speaks it.
+
+T5X's runs are configured by gin files (`--gin_file`, found in `--gin_search_paths`), overridden by
+flags such as `--gin.BATCH_SIZE=64`. This file parses them, and checks before any work starts that
+nothing is misspelled: gin itself ignores a macro that nothing uses, so a run with
+`--gin.TRAIN_STEP=100` would go its own way in silence.
+
+In a gin file `NAME = value` defines a *macro*, `%NAME` uses it, and `function.parameter = value` is
+a *binding*. All messages use the names that the user typed.
+"""
+
+import difflib
+import inspect
+import pathlib
+import re
+import tokenize
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gin
+
+from kaft_promot.errors import UserError
+
+_MACRO_DEFINITION = re.compile(r"^([A-Za-z_][\w/]*)\s*=(?!=)")
+_GIN_FLAG = "--gin."
+
+
+def packaged_gin_folder() -> pathlib.Path:
+    """The folder of the gin files that come with the package.
+
+    It is `kaft_promot/gin` in an installed package and `gin` beside the library in a checkout.
+    """
+    package = pathlib.Path(__file__).resolve().parent
+    installed = package / "gin"
+    return installed if installed.is_dir() else package.parent / "gin"
+
+
+def split_gin_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Takes `--gin.NAME=VALUE` flags out of a command line.
+
+    Returns:
+      The other arguments, and the bindings as `NAME=VALUE` in their order.
+    """
+    others: list[str] = []
+    bindings: list[str] = []
+    for argument in arguments:
+        if not argument.startswith(_GIN_FLAG):
+            others.append(argument)
+            continue
+        name, equals, value = argument[len(_GIN_FLAG) :].partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise UserError(f"{argument}: write --gin.NAME=VALUE, for example --gin.BATCH_SIZE=64")
+        bindings.append(f"{name.strip()}={value.strip()}")
+    return others, bindings
+
+
+def parse_gin(
+    files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
+) -> None:
+    """Replaces the gin configuration by that of files and bindings, and checks it.
+
+    Later files win over earlier ones and bindings over files, as in T5X. Files are searched in the
+    current folder, then in `search_paths`, then in the package's gin folder (so `runs/train.gin`
+    is found everywhere).
+
+    Args:
+      files: gin files.
+      bindings: `NAME=VALUE` strings; a VALUE that is no gin value is taken as a string, so that
+        `MODEL_DIR=/tmp/a` means `MODEL_DIR='/tmp/a'`.
+      search_paths: folders.
+
+    Raises:
+      UserError: for a missing file, a syntax error, an unknown function or parameter, a macro that
+        nothing uses, and a required macro without a value.
+    """
+    gin.clear_config()
+    folders = [*search_paths, str(packaged_gin_folder())]
+    for folder in folders:
+        if folder not in gin.config._LOCATION_PREFIXES:
+            gin.add_config_file_search_path(folder)
+    defined: dict[str, str] = {}  # macro that the user defined -> where
+    for file in files:
+        path = _find_gin_file(file, folders, f"--gin_file={file}")
+        defined |= _user_macros(path, folders)  # also finds missing includes before gin does
+        _run_parser(lambda path=path: gin.parse_config_file(str(path)), str(path))
+    for binding in bindings:
+        name, _, value = binding.partition("=")
+        where = f"{_GIN_FLAG}{binding}"
+        text = _as_gin_value(name, value, where)
+        _run_parser(lambda name=name, text=text: gin.parse_config(f"{name} = {text}"), where)
+        if "." not in name:
+            defined[name] = where
+    _check_required()
+    _check_used(defined)
+    _check_scopes()
+
+
+def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls a gin-configurable function, with gin's own complaints as `UserError`."""
+    try:
+        return function(*args, **kwargs)
+    except UserError as error:
+        # gin appends where in the configuration the call came from; the first line is ours
+        raise UserError(str(error).split("\n  In call to configurable")[0]) from error
+    except (RuntimeError, TypeError) as error:
+        text = str(error)
+        missing = re.search(r"Required bindings for `(\S+)` not provided in config: (\[.*?\])", text)
+        missing = missing or re.search(
+            r"(\w+)\(\) missing \d+ required .*?No values supplied by Gin or caller for "
+            r"arguments: (\[.*?\])",
+            text,
+            re.DOTALL,
+        )
+        if missing is None:
+            raise
+        name, parameters = missing.groups()
+        first = re.sub(r"[\[\]'\" ]", "", parameters).split(",")[0]
+        if name == "macro":
+            scope = re.search(r"in scope '([^']+)'", text)
+            macro = scope.group(1) if scope else "?"
+            raise UserError(f"%{macro} is used but has no value: add --gin.{macro}=...") from error
+        raise UserError(
+            f"{name} needs a value for {parameters}: add --gin.{name}.{first}=..."
+        ) from error
+
+
+def _find_gin_file(file: str, folders: Sequence[str], where: str) -> pathlib.Path:
+    candidates = [pathlib.Path(folder, file) for folder in ("", *folders)]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    packaged = packaged_gin_folder()
+    known = [path.relative_to(packaged).as_posix() for path in sorted(packaged.rglob("*.gin"))]
+    raise UserError(
+        f"{where}: no file {file} here or in {', '.join(folders)}{_similar(file, known)}"
+    )
+
+
+def _run_parser(parse: Callable[[], Any], where: str) -> None:
+    """Runs one gin parse; any complaint becomes one line that starts with the place."""
+    try:
+        parse()
+    except UserError:
+        raise
+    except tokenize.TokenError as error:
+        reason, (line, _) = error.args
+        raise UserError(f"{_place(where, line)}: {reason}") from error
+    except SyntaxError as error:
+        file = where
+        if error.filename and pathlib.Path(where).name != error.filename:
+            file = error.filename  # an included file
+        reason = str(error.msg).split("\n")[-1].strip()
+        reason = re.sub(r"\s*\([^)]*line \d+\)$", "", reason)
+        raise UserError(f"{_place(file, error.lineno)}: not valid gin: {reason}") from error
+    except Exception as error:
+        raise UserError(_one_line(error, where)) from error
+
+
+def _place(where: str, line: int | None) -> str:
+    return where if where.startswith("--") or line is None else f"{where}:{line}"
+
+
+def _one_line(error: Exception, where: str) -> str:
+    text = str(error)
+    place = re.search(r'In file "([^"]+)", line (\d+)', text)
+    if place:
+        where = f"{place.group(1)}:{place.group(2)}"
+    reason = text.split("\n")[0].strip().rstrip(".") or type(error).__name__
+    unknown = re.match(r"No configurable matching '([^']+)'", reason)
+    parameter = re.match(r"Configurable '([^']+)' doesn't have a parameter named '([^']+)'", reason)
+    if unknown:
+        reason += _similar(unknown.group(1), _configurable_names())
+    elif parameter:
+        reason += _similar(parameter.group(2), _parameter_names(parameter.group(1)))
+    return f"{where}: {reason}"
+
+
+def _similar(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _configurable_names() -> list[str]:
+    names = {selector.rsplit(".", 1)[-1] for selector, _ in gin.config._REGISTRY.items()}
+    return sorted(names)
+
+
+def _parameters(selector: str) -> dict[str, inspect.Parameter]:
+    found = gin.config._REGISTRY.get_match(selector)
+    return dict(inspect.signature(found.wrapped).parameters) if found else {}
+
+
+def _parameter_names(selector: str) -> list[str]:
+    return sorted(_parameters(selector))
+
+
+def _as_gin_value(name: str, value: str, where: str) -> str:
+    """The value as gin reads it; what is no gin value becomes a quoted string."""
+    try:
+        gin.config.parse_value(value)
+        return value
+    except (SyntaxError, tokenize.TokenError) as error:
+        if value.lower() in ("true", "false", "none"):
+            raise UserError(f"{where}: write {value.capitalize()}") from error
+        if value[0] in "0123456789+-'\"[({%@":
+            raise UserError(f"{where}: not a gin value; put text in quotes: \"'...'\"") from error
+        expected = type(_present_value(name))
+        if expected in (bool, int, float, dict, list, tuple):
+            article = "an" if expected is int else "a"
+            raise UserError(f"{where}: expected {article} {expected.__name__}") from error
+        return repr(value)
+    except ValueError:
+        return value  # a reference to an unknown function: the parser names it
+
+
+def _present_value(name: str) -> Any:
+    """The value that a macro or parameter has before it is overridden, or None."""
+    if "." not in name:
+        return gin.config._CONFIG.get((name, "gin.macro"), {}).get("value")
+    *_, target = name.split("/")
+    selector, parameter = target.rsplit(".", 1)
+    default = _parameters(selector).get(parameter)
+    return None if default is None else default.default
+
+
+def _user_macros(path: pathlib.Path, folders: Sequence[str]) -> dict[str, str]:
+    """Macros that a file and the files that it includes define, each with its place.
+
+    The package's own files are left out: a model file may define more than one verb uses.
+    """
+    if path.resolve().is_relative_to(packaged_gin_folder().resolve()):
+        return {}
+    found: dict[str, str] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
+    for number, line in enumerate(lines, start=1):
+        included = re.match(r"^include\s+['\"]([^'\"]+)['\"]", line)
+        if included:
+            file = _find_gin_file(included.group(1), folders, f"{path}:{number}")
+            found |= _user_macros(file, folders)
+        definition = _MACRO_DEFINITION.match(line)
+        if definition:
+            found[definition.group(1)] = f"{path}:{number}"
+    return found
+
+
+def _macro_references() -> Iterator[str]:
+    for reference in gin.config.iterate_references(gin.config._CONFIG):
+        if reference.configurable.selector == "gin.macro":
+            yield "/".join(reference.scopes)
+
+
+def _check_required() -> None:
+    missing = []
+    for (scope, selector), parameters in gin.config._CONFIG.items():
+        for parameter, value in parameters.items():
+            if repr(value) == "%gin.REQUIRED":
+                name = scope if selector == "gin.macro" else f"{selector}.{parameter}"
+                missing.append(name)
+    if missing:
+        flags = " ".join(f"{_GIN_FLAG}{name}=..." for name in missing)
+        raise UserError(f"no value for {', '.join(missing)}: add {flags}")
+
+
+def _check_used(defined: dict[str, str]) -> None:
+    used = set(_macro_references())
+    for name, where in defined.items():
+        if name not in used:
+            raise UserError(f"{where}: nothing uses {name}{_similar(name, sorted(used))}")
+
+
+def _check_scopes() -> None:
+    """A binding under a scope that no reference enters would be ignored."""
+    entered = set()
+    for reference in gin.config.iterate_references(gin.config._CONFIG):
+        if reference.configurable.selector not in ("gin.macro", "gin.constant"):
+            entered.update(reference.scopes)
+    for (scope, selector), parameters in gin.config._CONFIG.items():
+        if selector == "gin.macro" or not scope or scope.split("/")[-1] in entered:
+            continue
+        short = selector.rsplit(".", 1)[-1]
+        binding = f"{scope}/{short}.{next(iter(parameters))}"
+        raise UserError(
+            f"{binding}: nothing uses the scope {scope}{_similar(scope, sorted(entered))}"
+        )
