@@ -1,0 +1,29 @@
+"""The T5 family as Flax Linen modules; parameters are plain dicts with T5X's names."""
+
+from kaft_promot.models.config import T5Config
+from kaft_promot.models.params import (
+    Params,
+    abstract_params,
+    flatten,
+    init_params,
+    logical_axes,
+    stack_layers,
+    unflatten,
+    unrolled,
+    unstack_layers,
+)
+from kaft_promot.models.t5 import Transformer
+
+__all__ = [
+    "Params",
+    "T5Config",
+    "Transformer",
+    "abstract_params",
+    "flatten",
+    "init_params",
+    "logical_axes",
+    "stack_layers",
+    "unflatten",
+    "unrolled",
+    "unstack_layers",
+]

@@ -1,0 +1,149 @@
+"""Multi-head attention, its masks and T5's relative-position bias.
+
+Shapes: B batch, Q query length, K key length, H heads, C head width (`kv`), D embed.
+Masks are boolean, True where attention is allowed; a bias is added to the scores.
+T5 does not divide scores by sqrt(C): the query's initialisation does (Raffel et al., 2020).
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kaft_promot.models.config import T5Config
+from kaft_promot.models.layers import Dense, dropout, fan_in_normal
+
+# Added to forbidden scores. Finite, so that a row with no allowed key has no NaN.
+MASKED = -1e10
+
+
+def relative_position_bucket(
+    relative_position: jax.Array, *, bidirectional: bool, num_buckets: int, max_distance: int
+) -> jax.Array:
+    """The bucket (int32) of `key position - query position`.
+
+    Half of the buckets hold exact small distances, the others grow logarithmically up to
+    `max_distance` (Raffel et al., 2020, section 2.1). `bidirectional` gives each direction its
+    half of the buckets; otherwise keys after the query fall into bucket 0.
+    """
+    bucket = jnp.zeros_like(relative_position)
+    distance = -relative_position
+    if bidirectional:
+        num_buckets //= 2
+        bucket = bucket + (distance < 0).astype(jnp.int32) * num_buckets
+        distance = jnp.abs(distance)
+    else:
+        distance = jnp.maximum(distance, 0)
+    max_exact = num_buckets // 2
+    is_small = distance < max_exact
+    # T5X adds one float32 epsilon inside the logarithm so that exact powers stay in their bucket.
+    ratio = jnp.maximum(distance, 1).astype(jnp.float32) / max_exact + np.finfo(np.float32).eps
+    scaled = jnp.log(ratio) / np.log(max_distance / max_exact) * (num_buckets - max_exact)
+    large = max_exact + scaled.astype(jnp.int32)
+    large = jnp.minimum(large, num_buckets - 1)
+    return bucket + jnp.where(is_small, distance, large)
+
+
+class RelativePositionBias(nn.Module):
+    """The bias `[1, H, Q, K]` that one stack's self-attention layers share."""
+
+    config: T5Config
+    bidirectional: bool
+
+    @nn.compact
+    def __call__(self, query_position_Q: jax.Array, key_position_K: jax.Array) -> jax.Array:
+        config = self.config
+        buckets = config.relative_attention_num_buckets
+        table_HxN = self.param(
+            "rel_embedding",
+            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+            (config.num_heads, buckets),
+            jnp.float32,
+        )
+        bucket_QxK = relative_position_bucket(
+            key_position_K[None, :] - query_position_Q[:, None],
+            bidirectional=self.bidirectional,
+            num_buckets=buckets,
+            max_distance=config.relative_attention_max_distance,
+        )
+        return jnp.take(table_HxN, bucket_QxK, axis=1)[None].astype(config.dtype)
+
+
+def segment_mask(query_segments_BxQ: jax.Array, key_segments_BxK: jax.Array) -> jax.Array:
+    """`[B, 1, Q, K]`: True where query and key belong to the same packed example."""
+    return (query_segments_BxQ[:, :, None] == key_segments_BxK[:, None, :])[:, None]
+
+
+def padding_mask(keys_BxK: jax.Array) -> jax.Array:
+    """`[B, 1, 1, K]`: True where the key is a real token."""
+    return keys_BxK[:, None, None, :]
+
+
+def mask_to_bias(mask: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """0 where `mask` allows, MASKED where it forbids."""
+    return jnp.where(mask, jnp.zeros((), dtype), jnp.full((), MASKED, dtype))
+
+
+class Attention(nn.Module):
+    """Multi-head attention with T5X's parameters: `query`, `key`, `value`, `out`, kernels joined.
+
+    Use `__call__` for whole sequences; decoding calls `project_keys_values` once per key and
+    `attend` per step.
+    """
+
+    config: T5Config
+
+    def setup(self) -> None:
+        config = self.config
+        joined = config.num_heads * config.head_dim
+        dtype = jnp.dtype(config.dtype)
+
+        def query_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+            return fan_in_normal(key, shape, dtype) / np.sqrt(config.head_dim)
+
+        self.query = Dense(joined, dtype, query_init)
+        self.key = Dense(joined, dtype)
+        self.value = Dense(joined, dtype)
+        self.out = Dense(config.emb_dim, dtype)
+        self.drop = dropout(config)
+
+    def _split_heads(self, x_BxLxJ: jax.Array) -> jax.Array:
+        return x_BxLxJ.reshape(*x_BxLxJ.shape[:-1], self.config.num_heads, self.config.head_dim)
+
+    def project_keys_values(self, memory_BxKxD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Keys and values `[B, K, H, C]` of the positions of `memory`."""
+        return (
+            self._split_heads(self.key(memory_BxKxD)),
+            self._split_heads(self.value(memory_BxKxD)),
+        )
+
+    def attend(
+        self,
+        x_BxQxD: jax.Array,
+        key_BxKxHxC: jax.Array,
+        value_BxKxHxC: jax.Array,
+        bias_BxHxQxK: jax.Array | None,
+        deterministic: bool = True,
+    ) -> jax.Array:
+        """Attends from `x` to given keys and values; returns `[B, Q, D]`."""
+        query_BxQxHxC = self._split_heads(self.query(x_BxQxD))
+        scores_BxHxQxK = jnp.einsum("bqhc,bkhc->bhqk", query_BxQxHxC, key_BxKxHxC)
+        if bias_BxHxQxK is not None:
+            scores_BxHxQxK = scores_BxHxQxK + bias_BxHxQxK
+        weights = jax.nn.softmax(scores_BxHxQxK.astype(jnp.float32), axis=-1)
+        weights = self.drop(weights.astype(self.config.dtype), deterministic=deterministic)
+        context_BxQxHxC = jnp.einsum("bhqk,bkhc->bqhc", weights, value_BxKxHxC)
+        return self.out(context_BxQxHxC.reshape(*x_BxQxD.shape[:-1], -1))
+
+    def __call__(
+        self,
+        x_BxQxD: jax.Array,
+        memory_BxKxD: jax.Array,
+        bias_BxHxQxK: jax.Array | None,
+        deterministic: bool,
+    ) -> jax.Array:
+        """Attends from every position of `x` to every position of `memory`."""
+        keys, values = self.project_keys_values(memory_BxKxD)
+        return self.attend(x_BxQxD, keys, values, bias_BxHxQxK, deterministic)

@@ -1,0 +1,131 @@
+"""The parts of a T5 layer that do not attend: dense maps, norm, dropout, feed-forward, embedding.
+
+Shapes are written with B batch, L length, D embed (`emb_dim`), F mlp, V vocab, R prompt rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from kaft_promot.models.config import T5Config
+
+_ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": nn.gelu,  # the tanh approximation, as T5X and Hugging Face's `gelu_new`
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "linear": lambda x: x,
+}
+
+fan_in_normal = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+
+class Dense(nn.Module):
+    """x @ kernel without a bias; the kernel is float32 and is cast to the compute dtype."""
+
+    features: int
+    dtype: jnp.dtype
+    kernel_init: nn.initializers.Initializer = fan_in_normal
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class LayerNorm(nn.Module):
+    """T5's layer norm: divides by the root mean square, no mean, no bias (Zhang & Sennrich 2019).
+
+    The statistics are float32 whatever the compute dtype.
+    """
+
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
+        scale_D = self.param("scale", nn.initializers.ones, (x_BxLxD.shape[-1],), jnp.float32)
+        x = x_BxLxD.astype(jnp.float32)
+        inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
+        return (x * inverse).astype(self.dtype) * scale_D.astype(self.dtype)
+
+
+def dropout(config: T5Config) -> nn.Dropout:
+    """Dropout whose mask is shared along the length axis, as T5X does."""
+    return nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+
+
+class Mlp(nn.Module):
+    """T5's feed-forward block: `wi` (T5 1.0) or the product of `wi_0`, `wi_1` (T5 1.1), then `wo`."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, x_BxLxD: jax.Array, deterministic: bool) -> jax.Array:
+        config = self.config
+        dtype = jnp.dtype(config.dtype)
+        names = [f"wi_{i}" for i in range(len(config.mlp_activations))]
+        if len(names) == 1:
+            names = ["wi"]
+        hidden_BxLxF = None
+        for name, activation in zip(names, config.mlp_activations, strict=True):
+            branch = Dense(config.mlp_dim, dtype, name=name)(x_BxLxD)
+            branch = _ACTIVATIONS[activation](branch)
+            hidden_BxLxF = branch if hidden_BxLxF is None else hidden_BxLxF * branch
+        hidden_BxLxF = dropout(config)(hidden_BxLxF, deterministic=deterministic)
+        return Dense(config.emb_dim, dtype, name="wo")(hidden_BxLxF)
+
+
+class Embed(nn.Module):
+    """The token embedding `[V, D]`, shared by encoder and decoder."""
+
+    config: T5Config
+
+    def setup(self) -> None:
+        shape = (self.config.vocab_size, self.config.emb_dim)
+        self.embedding = self.param("embedding", nn.initializers.normal(1.0), shape, jnp.float32)
+
+    def __call__(self, tokens_BxL: jax.Array) -> jax.Array:
+        """Returns `[B, L, D]` in the compute dtype; ids beyond the table read its last row."""
+        tokens = jnp.minimum(tokens_BxL, self.config.vocab_size - 1)
+        return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
+
+    def attend(self, x_BxLxD: jax.Array) -> jax.Array:
+        """Logits `[B, L, V]` with the embedding as the output matrix (T5 1.0)."""
+        return jnp.dot(x_BxLxD, self.embedding.astype(x_BxLxD.dtype).T)
+
+
+class PromptTable(nn.Module):
+    """The soft prompts `[R, D]`: row `id - V` stands wherever a placeholder id (>= V) stands.
+
+    Prompts occupy token positions, so masks, relative positions, packing and decoding need no
+    special case. Parameter path and shape are those of google-research/prompt-tuning
+    (Lester et al., EMNLP 2021), `encoder/prompt/prompt/prompt`.
+    """
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self, tokens_BxL: jax.Array, embedded_BxLxD: jax.Array) -> jax.Array:
+        config = self.config
+        table_RxD = PromptParameter(config, name="prompt")()
+        row_BxL = jnp.clip(tokens_BxL - config.vocab_size, 0, config.prompt_rows - 1)
+        prompt_BxLxD = jnp.take(table_RxD, row_BxL, axis=0).astype(embedded_BxLxD.dtype)
+        is_prompt_BxL = tokens_BxL >= config.vocab_size
+        return jnp.where(is_prompt_BxL[..., None], prompt_BxLxD, embedded_BxLxD)
+
+
+class PromptParameter(nn.Module):
+    """Holds the prompt table; uniform in [-0.5, 0.5], prompt tuning's random initialisation."""
+
+    config: T5Config
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        def uniform(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+            return jax.random.uniform(key, shape, dtype, -0.5, 0.5)
+
+        shape = (self.config.prompt_rows, self.config.emb_dim)
+        return self.param("prompt", uniform, shape, jnp.float32)
