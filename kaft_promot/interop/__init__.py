@@ -1,0 +1,25 @@
+"""Parameters in and out: our own safetensors, T5X checkpoints, Hugging Face T5 folders, mini.
+
+`load_model("mini")`, `load_model("path/to/anything")` and `load_params(path, config)` find out what
+the path holds; `export` writes it in another form.
+"""
+
+from kaft_promot.interop.checkpoint import (
+    Model,
+    check_params,
+    infer_config,
+    load_model,
+    load_params,
+)
+from kaft_promot.interop.export import export_model
+from kaft_promot.interop.native import write_native
+
+__all__ = [
+    "Model",
+    "check_params",
+    "export_model",
+    "infer_config",
+    "load_model",
+    "load_params",
+    "write_native",
+]
