@@ -1,0 +1,131 @@
+"""Token stores to batches with Grain: shuffle, repeat, mix, pack, batch, share among processes.
+
+Everything here is a pure function of (stores, rates, settings, seed), so a step is reached again
+by its position alone, and N processes see the rows that one process would see.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from kaft_promot.feeding import features, mixing
+from kaft_promot.feeding.token_store import TokenStore
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """One task of a mixture: its name, its rate among the others, its tokens."""
+
+    name: str
+    rate: float
+    store: TokenStore
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a batch looks like and which of its rows this process holds."""
+
+    feature_lengths: Mapping[str, int]
+    batch_size: int
+    pack: bool = False
+    process_index: int = 0
+    process_count: int = 1
+
+    @property
+    def rows(self) -> slice:
+        """This process's rows of the global batch."""
+        share = self.batch_size // self.process_count
+        return slice(self.process_index * share, (self.process_index + 1) * share)
+
+
+class _OwnRows(grain.MapDataset):
+    """Of every global batch of examples, those in this process's rows."""
+
+    def __init__(self, parent: grain.MapDataset, layout: Layout):
+        super().__init__(parent)
+        self._layout = layout
+        self._share = layout.batch_size // layout.process_count
+        self._length = len(parent) // layout.batch_size * self._share
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        batch, row = divmod(index, self._share)
+        return self._parent[batch * self._layout.batch_size + self._layout.rows.start + row]
+
+
+def task_seed(seed: int, name: str) -> int:
+    """A task's own shuffling seed, 32 bits: mixtures shuffle their tasks independently."""
+    return zlib.crc32(f"{seed}/{name}".encode())
+
+
+def examples(
+    sources: Sequence[Source], *, seed: int | None, num_epochs: int | None
+) -> grain.MapDataset:
+    """The mixture as one long sequence of examples.
+
+    Args:
+        sources: its tasks; rates are positive, stores are not empty.
+        seed: reshuffles every task in every epoch; None keeps the tasks' order.
+        num_epochs: how often each task is repeated, the mixture ending with the first task that
+            ends; None for ever.
+    """
+    parts = []
+    for source in sources:
+        part = grain.MapDataset.source(source.store)
+        if seed is not None:
+            part = part.shuffle(seed=task_seed(seed, source.name))
+        parts.append(part.repeat(num_epochs))
+    return parts[0] if len(parts) == 1 else mixing.Mix(parts, [s.rate for s in sources])
+
+
+def batches(data: grain.MapDataset, layout: Layout, *, seed: int, prefetch: int) -> Any:
+    """Batches of this process, prefetched by one thread.
+
+    Unpacked batches have random access. Packing is sequential: Grain's first-fit fills as many
+    rows at once as a batch has (at least 64), and starts anew when an example fits in none.
+
+    Args:
+        data: examples, each a dict of int32 arrays no longer than the layout's lengths.
+        layout: shape and share of a batch.
+        seed: orders the rows within what was packed at once.
+        prefetch: batches to prepare ahead; 0 prepares each when it is asked for.
+    """
+    if not layout.pack:
+        lengths = dict(layout.feature_lengths)
+        own = _OwnRows(data, layout)
+        batched = own.batch(
+            layout.batch_size // layout.process_count,
+            drop_remainder=True,
+            batch_fn=lambda rows: features.pad_examples(rows, lengths),
+        )
+        threads = grain.ReadOptions(num_threads=min(1, prefetch), prefetch_buffer_size=prefetch)
+        return batched.to_iter_dataset(threads)
+    unbuffered = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    packed = grain.experimental.FirstFitPackIterDataset(
+        data.to_iter_dataset(unbuffered),
+        length_struct={name: layout.feature_lengths[name] for name in features.FEATURES},
+        num_packing_bins=max(layout.batch_size, 64),
+        seed=seed,
+    )
+    share = packed.batch(layout.batch_size, drop_remainder=True, batch_fn=_stacker(layout.rows))
+    if prefetch:
+        share = grain.experimental.ThreadPrefetchIterDataset(share, prefetch_buffer_size=prefetch)
+    return share
+
+
+def _stacker(own: slice) -> Any:
+    def stack(rows: Sequence[Mapping[str, np.ndarray]]) -> features.Batch:
+        mine = rows[own]
+        return features.convert_packed({k: np.stack([r[k] for r in mine]) for k in mine[0]})
+
+    return stack
