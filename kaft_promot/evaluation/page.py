@@ -1,0 +1,327 @@
+"""The parts of the report page. Everything that comes from data is escaped here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from kaft_promot.evaluation import measurements, plots, statistics, words
+from kaft_promot.evaluation.formatting import NOTHING, interval, p_value, percent, points
+from kaft_promot.evaluation.rows import Rows
+from kaft_promot.evaluation.samples import Sample
+from kaft_promot.evaluation.statistics import Difference, Estimate
+
+Estimates = Mapping[str, Mapping[str, Estimate]]
+
+_CONTEXT_LIMIT = 600  # characters of a context that are shown
+
+_KIND_TEXT = {
+    "relevant": "The context holds the answer: read it.",
+    "counterfactual": "The answer was replaced by another one: believe the context, not memory.",
+    "irrelevant": "The context does not hold the answer: answer as the base model does closed book.",
+    "empty": "No context: answer as the base model does.",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: anchor, heading, and content as HTML (already escaped)."""
+
+    anchor: str
+    title: str
+    html: str
+
+
+def document(
+    *,
+    title: str,
+    headline: str,
+    style: str,
+    warnings: Sequence[str],
+    sections: Sequence[Section],
+) -> str:
+    """The whole page as HTML."""
+    links = "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections)
+    notes = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in warnings)
+    body = "".join(
+        f'<section id="{s.anchor}"><h2>{escape(s.title)}</h2>{s.html}</section>' for s in sections
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escape(title)}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<header><p class="kicker">{escape(title)}</p><h1>{escape(headline)}.</h1></header>
+{notes}
+<nav aria-label="Sections">{links}</nav>
+<main>{body}</main>
+</body>
+</html>
+"""
+
+
+def warnings(estimates: Estimates) -> list[str]:
+    """What a reader must know before comparing: arms that were evaluated on unlike numbers."""
+    counts = {arm: of_arm["source_accuracy"].n for arm, of_arm in estimates.items()}
+    if len(set(counts.values())) <= 1:
+        return []
+    each = ", ".join(f"{arm} {n}" for arm, n in counts.items())
+    return [
+        f"The arms were evaluated on unlike numbers of examples ({each}). Figures side by side "
+        "are not on the same questions; the paired differences are."
+    ]
+
+
+def findings(
+    estimates: Estimates, to_base: Mapping[str, Mapping[str, Difference]]
+) -> Section | None:
+    """What changed against the base model, in sentences."""
+    found = words.findings(estimates, to_base)
+    if not found:
+        return None
+    cards = "".join(
+        f'<div class="card"><h3>{escape(arm)} <small>against base</small></h3>'
+        f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul></div>"
+        for arm, sentences in found
+    )
+    return Section("findings", "In words", f'<div class="cards">{cards}</div>')
+
+
+def figures(estimates: Estimates) -> Section:
+    """A dot plot per measurement."""
+    focus = words.focus_arm(estimates)
+    cards = "".join(
+        f'<figure class="card"><figcaption><h3>{escape(m.title)}</h3>'
+        f"<p>on {escape(m.on)}{_count(estimates, m.name)}</p></figcaption>"
+        f"{plots.forest({arm: of_arm[m.name] for arm, of_arm in estimates.items()}, focus)}"
+        "</figure>"
+        for m in measurements.MAIN
+    )
+    note = (
+        '<p class="note">Percent of examples (higher is better), with 95 % intervals. '
+        "The dashed line marks the base model.</p>"
+    )
+    return Section("figures", "In pictures", f'{note}<div class="cards">{cards}</div>')
+
+
+def table(estimates: Estimates) -> Section:
+    """The main table."""
+    return Section("table", "In figures", _table(estimates, [m.name for m in measurements.MAIN]))
+
+
+def details(estimates: Estimates) -> Section | None:
+    """Everything that is measured beside the main table."""
+    main = {m.name for m in measurements.MAIN}
+    first = next(iter(estimates.values()), {})
+    names = [name for name in first if name not in main]
+    if not any(of_arm[name].n for of_arm in estimates.values() for name in names):
+        return None
+    return Section(
+        "details", "Conflicts and irrelevant contexts in detail", _table(estimates, names)
+    )
+
+
+def differences(reference: str, to_reference: Mapping[str, Mapping[str, Difference]]) -> Section:
+    """Paired differences of every other arm to one."""
+    head = "".join(f'<th scope="col">{escape(arm)}</th>' for arm in to_reference)
+    lines = []
+    for m in measurements.MAIN:
+        cells = "".join(
+            f"<td>{_difference_cell(of_arm[m.name], f'{arm} against {reference}')}</td>"
+            for arm, of_arm in to_reference.items()
+        )
+        lines.append(f'<tr><th scope="row">{escape(m.title)}</th>{cells}</tr>')
+    note = (
+        f'<p class="note">Percentage points above or below <b>{escape(reference)}</b> on the same '
+        "examples, with 95 % interval and the p-value of a paired test (not adjusted for the number "
+        "of comparisons). The plot runs from −100 to +100 points.</p>"
+    )
+    html = (
+        f'{note}<div class="scroll" tabindex="0" role="region" '
+        f'aria-label="Paired differences to {escape(reference, quote=True)}">'
+        f'<table class="differences"><thead><tr><th scope="col">arm minus {escape(reference)}</th>'
+        f"{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+    return Section(f"to-{_anchor(reference)}", f"Paired differences to {reference}", html)
+
+
+def examples(chosen: Mapping[str, Sequence[Sample]]) -> Section | None:
+    """Sample rows of every context kind."""
+    if not chosen:
+        return None
+    parts = [
+        '<p class="note">Chosen by a hash of the question, without a look at any output. '
+        "✓ and ✗ say whether the answer is the one that the context kind asks for.</p>"
+    ]
+    for kind, of_kind in chosen.items():
+        cards = "".join(_sample(sample) for sample in of_kind)
+        parts.append(
+            f'<h3 class="kind">{escape(kind.capitalize())}</h3>'
+            f'<p class="note">{escape(_KIND_TEXT[kind])}</p><div class="cards">{cards}</div>'
+        )
+    return Section("examples", "Examples", "".join(parts))
+
+
+def how_it_was_run(rows: Rows, arms: Sequence[str], seed: int) -> Section:
+    """The run notes of each arm, the numbers of rows, and the statistics' settings."""
+    notes = {arm: _flat(rows.notes.get(arm, {})) for arm in arms}
+    for arm in arms:
+        of_arm = [row for row in rows.samples if row["arm"] == arm]
+        notes[arm]["examples"] = str(len(of_arm))
+        notes[arm]["questions"] = str(len({row["question_id"] for row in of_arm}))
+    keys = list(dict.fromkeys(key for note in notes.values() for key in note))
+    head = "".join(f'<th scope="col">{escape(arm)}</th>' for arm in arms)
+    lines = []
+    for key in keys:
+        values = [notes[arm].get(key, NOTHING) for arm in arms]
+        if len(set(values)) == 1:
+            cells = f'<td class="text all" colspan="{len(arms)}">{escape(values[0])}</td>'
+        else:
+            cells = "".join(f'<td class="text">{escape(value)}</td>' for value in values)
+        lines.append(f'<tr><th scope="row">{escape(key)}</th>{cells}</tr>')
+    html = (
+        '<div class="scroll" tabindex="0" role="region" aria-label="How it was run"><table>'
+        f'<thead><tr><th scope="col"></th>{head}</tr></thead><tbody>{"".join(lines)}</tbody>'
+        f'</table></div><p class="note">Intervals: {statistics.REPLICATES:,} bootstrap samples, '
+        f"seed {seed}. All figures on this page are computed from the sample rows alone.</p>"
+    )
+    return Section("run", "How it was run", html)
+
+
+def definitions(estimates: Estimates) -> Section:
+    """What each measurement means, and how intervals and tests are made."""
+    names = list(next(iter(estimates.values()), {})) or [m.name for m in measurements.MAIN]
+    items = []
+    for name in names:
+        m = measurements.by_name(name)
+        aim = " Lower is better." if m.better == "lower" else ""
+        items.append(
+            f"<dt>{escape(m.title)} <code>{escape(name)}</code></dt>"
+            f"<dd>On {escape(m.on)}. {escape(m.definition)}{aim}</dd>"
+        )
+    method = (
+        "<h3>Intervals and tests</h3><p>Every figure is a mean over examples with a 95 % interval: "
+        "the percentile bootstrap over questions (all rows of one question are drawn together), "
+        "widened where needed to Wilson’s score interval at the effective number of examples, so "
+        "that 100 % on a few examples does not look certain. Differences are taken on the same "
+        "examples; their interval is the same bootstrap, widened where needed to Agresti and Min’s. "
+        "The p-value is that of the sign-flip permutation test over questions, which for one "
+        "right-or-wrong answer a question is McNemar’s exact test.</p>"
+    )
+    return Section("definitions", "What is measured", f"<dl>{''.join(items)}</dl>{method}")
+
+
+def _table(estimates: Estimates, names: Sequence[str]) -> str:
+    focus = words.focus_arm(estimates)
+    head = "".join(
+        f'<th scope="col"{_focused(arm, focus)}>{escape(arm)}</th>' for arm in estimates
+    )
+    lines, group = [], None
+    for m in (measurements.by_name(name) for name in names):
+        if m.group != group:
+            group = m.group
+            lines.append(
+                f'<tr class="group"><th scope="rowgroup" colspan="{len(estimates) + 1}">'
+                f"<span>{escape(group)}</span></th></tr>"
+            )
+        cells = "".join(
+            f"<td{_focused(arm, focus)}><b>{percent(of_arm[m.name].value)}</b> "
+            f'<span class="interval-text">{interval(of_arm[m.name])}</span>'
+            f"<small>n = {of_arm[m.name].n}</small></td>"
+            for arm, of_arm in estimates.items()
+        )
+        lines.append(f'<tr><th scope="row">{escape(m.title)}</th>{cells}</tr>')
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Table of figures"><table>'
+        f'<thead><tr><th scope="col">percent [95 % interval]</th>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _difference_cell(difference: Difference, label: str) -> str:
+    if difference.value is None:
+        return f"{NOTHING}<small>n = 0</small>"
+    assert difference.low is not None and difference.high is not None
+    clear = difference.low > 0 or difference.high < 0
+    tone = ("up" if difference.low > 0 else "down") if clear else "same"
+    return (
+        f'<span class="{tone}"><b>{points(difference.value)}</b></span> '
+        f'<span class="interval-text">{interval(difference)}</span>'
+        f"{plots.strip(difference, label, tone)}"
+        f"<small>{p_value(difference.p_value)}, n = {difference.n}</small>"
+    )
+
+
+def _sample(sample: Sample) -> str:
+    row = sample.row
+    context = row.get("context")
+    if context:
+        text = context if len(context) <= _CONTEXT_LIMIT else context[:_CONTEXT_LIMIT] + " …"
+        shown = f"<blockquote>{_marked(text, row.get('contextual_answers') or [])}</blockquote>"
+    else:
+        shown = '<blockquote class="none">no context</blockquote>'
+    if sample.kind == "irrelevant" and row.get("irrelevant_kind"):
+        shown += f"<p class=\"fact\">kind: {escape(str(row['irrelevant_kind']))}</p>"
+    outputs = "".join(
+        f'<tr class="{"right" if sample.right[arm] else "wrong"}"><th scope="row">{escape(arm)}'
+        f"</th><td>{_verdict(sample.right[arm])} {escape(of_arm['prediction']) or '<i>(nothing)</i>'}"
+        "</td></tr>"
+        for arm, of_arm in sample.rows.items()
+    )
+    gold = ", ".join(dict.fromkeys(row.get("gold_answers") or [])) or "none"
+    return (
+        f'<article class="card"><h4>{escape(row["question"])}</h4>{shown}'
+        f'<p class="fact">target: <b>{escape(row["target"])}</b></p>'
+        f'<p class="fact">base, closed book: {escape(str(row.get("parametric_answer") or NOTHING))}'
+        f" · gold: {escape(gold if len(gold) <= 120 else gold[:117] + '...')}</p>"
+        f'<table class="outputs"><tbody>{outputs}</tbody></table></article>'
+    )
+
+
+def _verdict(right: bool) -> str:
+    mark, text = ("✓", "right") if right else ("✗", "wrong")
+    return f'<span class="verdict" role="img" aria-label="{text}">{mark}</span>'
+
+
+def _marked(text: str, answers: Sequence[str]) -> str:
+    """The escaped text with its mentions of the answers marked; only shows, never measures."""
+    found = [re.escape(answer) for answer in sorted(answers, key=len, reverse=True) if answer]
+    if not found:
+        return escape(text)
+    pieces = re.split(rf"(?<!\w)({'|'.join(found)})(?!\w)", text, flags=re.IGNORECASE)
+    return "".join(
+        f"<mark>{escape(piece)}</mark>" if index % 2 else escape(piece)
+        for index, piece in enumerate(pieces)
+    )
+
+
+def _count(estimates: Estimates, name: str) -> str:
+    counts = list(dict.fromkeys(of_arm[name].n for of_arm in estimates.values()))
+    return f", n = {' / '.join(map(str, counts))}" if counts else ""
+
+
+def _focused(arm: str, focus: str | None) -> str:
+    return ' class="focus"' if arm == focus else ""
+
+
+def _flat(note: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in note.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name} "))
+        else:
+            flat[prefix + name] = str(value) or NOTHING
+    return flat
+
+
+def _anchor(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)

@@ -1,0 +1,135 @@
+"""The report page: one HTML file that stands alone and is computed from sample rows alone.
+
+    rows = read_rows("runs/quickstart/rows.jsonl")
+    write_report(rows, "runs/quickstart/report.html")
+
+The page loads nothing from anywhere, runs no script, and follows the reader's light or dark mode.
+`build` computes, `write_html` writes; a run's verb usually calls `write_report`.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kaft_promot.evaluation import grounding, page, samples, words
+from kaft_promot.evaluation.results import details_json, results_json, write_json, write_whole
+from kaft_promot.evaluation.rows import Row, Rows, read_rows
+from kaft_promot.evaluation.statistics import Difference, Estimate
+
+
+@dataclass(frozen=True)
+class Results:
+    """All figures of a report.
+
+    Attributes:
+      estimates: arm -> measurement -> estimate.
+      differences: reference arm -> arm -> measurement -> paired difference.
+      rows: what they were computed from.
+      seed: of the bootstrap.
+    """
+
+    estimates: dict[str, dict[str, Estimate]]
+    differences: dict[str, dict[str, dict[str, Difference]]]
+    rows: Rows
+    seed: int = 0
+
+
+Source = Rows | Sequence[Row] | str | os.PathLike[str]
+
+
+def build(source: Source, seed: int = 0) -> Results:
+    """Computes every figure.
+
+    Args:
+      source: rows, or the path of a rows file, of a folder of them, or of a run's folder (which has
+        them in `rows/` or in `rows.jsonl`).
+      seed: of the bootstrap; the same rows and seed give the same report.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        rows = read_rows(_rows_of_run(pathlib.Path(source)))
+    else:
+        rows = source if isinstance(source, Rows) else Rows(samples=list(source))
+    table = grounding.Scores(rows.samples)
+    estimates = {arm: table.estimates(arm, seed) for arm in table.arms}
+    references = dict.fromkeys(["base", words.focus_arm(estimates)])
+    differences = {
+        reference: grounding.differences(table, reference, seed)
+        for reference in references
+        if reference in table.arms and len(table.arms) > 1
+    }
+    return Results(estimates, differences, rows, seed)
+
+
+def write_report(
+    source: Source,
+    path: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    title: str = "Does the model follow its context?",
+    sections: Sequence[page.Section] = (),
+) -> Results:
+    """Computes every figure from the rows and writes the page.
+
+    Args:
+      source, seed: as for `build`.
+      path: of the page, for example `runs/quickstart/report.html`.
+      title: above the headline.
+      sections: further sections, shown after those on grounding.
+    """
+    results = build(source, seed)
+    write_html(results, path, title=title, sections=sections)
+    return results
+
+
+def write_results(results: Results, folder: str | os.PathLike[str], **more: object) -> None:
+    """Writes `results.json` (the eight figures of each arm) and `details.json` (all figures).
+
+    Args:
+      results: from `build` or `write_report`.
+      folder: of the run.
+      **more: further top-level keys of results.json beside `arms`.
+    """
+    folder = pathlib.Path(folder)
+    write_json(results_json(results.estimates, **more), folder / "results.json")
+    write_json(details_json(results.estimates, results.differences), folder / "details.json")
+
+
+def write_html(
+    results: Results,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "Does the model follow its context?",
+    sections: Sequence[page.Section] = (),
+) -> None:
+    """Writes the page of figures that are computed already; arguments as for `write_report`."""
+    style = importlib.resources.files("kaft_promot").joinpath("assets/report/report.css")
+    content = [
+        page.findings(results.estimates, results.differences.get("base", {})),
+        page.figures(results.estimates),
+        page.table(results.estimates),
+        *(page.differences(name, table) for name, table in results.differences.items()),
+        page.details(results.estimates),
+        *sections,
+        page.examples(samples.choose(results.rows.samples)),
+        page.how_it_was_run(results.rows, list(results.estimates), results.seed),
+        page.definitions(results.estimates),
+    ]
+    text = page.document(
+        title=title,
+        headline=words.headline(results.estimates),
+        style=style.read_text(encoding="utf-8"),
+        warnings=page.warnings(results.estimates),
+        sections=[section for section in content if section is not None],
+    )
+    write_whole(text, path)
+
+
+def _rows_of_run(path: pathlib.Path) -> pathlib.Path:
+    for inside in ("rows", "rows.jsonl"):
+        if (path / inside).exists():
+            return path / inside
+    return path

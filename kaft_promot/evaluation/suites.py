@@ -1,0 +1,117 @@
+"""Suites: named lists of evaluation tasks, registered by the files in `eval/` and found by name.
+
+A user adds a suite by adding a file to `eval/` or by naming a module of their own; either registers
+on import:
+
+    suites.register(Suite(name="mine", description="...", tasks=(EvalTask(...),)))
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kaft_promot.errors import UserError
+
+_DECLARATIONS = "kaft_promot.eval"
+_REGISTRY: dict[str, Suite] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalExample:
+    """One thing to ask the model.
+
+    Attributes:
+      example_id: unique within an arm, over all tasks of all suites that share a rows file.
+      question_id: shared by the examples that ask the same question; intervals keep them together.
+      prompt: the text that the model is given.
+      fields: what the sample row keeps for measuring and for showing (JSON values).
+    """
+
+    example_id: str
+    question_id: str
+    prompt: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalTask:
+    """One task: where its examples come from, how an output is read, how it scores.
+
+    Attributes:
+      name: as it stands in the rows.
+      examples: the suite's loaded data -> examples.
+      read: raw output -> fields of the row; must hold `answer`, and `source` where tasks have it.
+      score: row -> scores by name; a score that does not apply is absent.
+    """
+
+    name: str
+    examples: Callable[[Any], Iterable[EvalExample]]
+    read: Callable[[str], Mapping[str, Any]]
+    score: Callable[[Mapping[str, Any]], Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A named list of evaluation tasks.
+
+    Attributes:
+      name: as users ask for it.
+      description: what it measures, in one sentence.
+      tasks: in the order in which they are reported.
+      load: what the user gives (a path, for example) -> what the tasks' `examples` take.
+    """
+
+    name: str
+    description: str
+    tasks: tuple[EvalTask, ...]
+    load: Callable[[Any], Any] = lambda data: data
+
+
+def register(suite: Suite) -> Suite:
+    """Makes a suite known by its name; registering the same name again replaces it."""
+    _REGISTRY[suite.name] = suite
+    return suite
+
+
+def get(name: str, module: str | None = None) -> Suite:
+    """The suite of that name.
+
+    Args:
+      name: as registered.
+      module: a module of the user's own that registers suites; imported first.
+
+    Raises:
+      UserError: the module cannot be imported, or no such suite (with the nearest names).
+    """
+    if module:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise
+            raise UserError(f"suite module {module!r}: no such module on the Python path") from error
+    if name not in _REGISTRY:
+        _import_declarations()
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    near = difflib.get_close_matches(name, _REGISTRY, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names())}"
+    raise UserError(f"no evaluation suite is called {name!r}; {hint}")
+
+
+def names() -> list[str]:
+    """Names of all suites, sorted."""
+    _import_declarations()
+    return sorted(_REGISTRY)
+
+
+def _import_declarations() -> None:
+    """Imports every file of `eval/`, which registers what it declares."""
+    package = importlib.import_module(_DECLARATIONS)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{_DECLARATIONS}.{module.name}")

@@ -1,0 +1,76 @@
+"""The figures as a table for the terminal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+
+from kaft_promot.evaluation import measurements
+from kaft_promot.evaluation.formatting import interval, percent
+from kaft_promot.evaluation.statistics import Estimate
+
+
+def render(
+    estimates: Mapping[str, Mapping[str, Estimate]],
+    names: Sequence[str] | None = None,
+    width: int | None = None,
+) -> str:
+    """Arms side by side, one line a measurement: `percent [95 % interval]`, and n.
+
+    Args:
+      estimates: arm -> measurement -> estimate.
+      names: measurements to show, in this order (None: the eight of results.json).
+      width: columns of the terminal (None: ask it). Where the arms do not fit side by side, each
+        measurement gets a block with one line an arm.
+    """
+    shown = [measurements.by_name(name) for name in names or [m.name for m in measurements.MAIN]]
+    if not estimates:
+        return "no arm was evaluated"
+    width = width or shutil.get_terminal_size((120, 24)).columns
+    head = ["percent [95 % interval]", *estimates, "n"]
+    body = [
+        [m.title, *(_cell(of_arm[m.name]) for of_arm in estimates.values()), _n(estimates, m.name)]
+        for m in shown
+    ]
+    lines = _aligned([head, *body])
+    if max(map(len, lines)) <= width:
+        rule = "-" * max(map(len, lines))
+        return "\n".join([lines[0], rule, *_grouped(lines[1:], [m.group for m in shown])])
+    blocks = []
+    for m in shown:
+        cells = [
+            [f"  {arm}", _cell(of_arm[m.name]), f"n = {of_arm[m.name].n}"]
+            for arm, of_arm in estimates.items()
+        ]
+        blocks.append("\n".join([m.title, *_aligned(cells)]))
+    return "percent [95 % interval]\n\n" + "\n\n".join(blocks)
+
+
+def _cell(estimate: Estimate) -> str:
+    return f"{percent(estimate.value)} {interval(estimate)}".strip()
+
+
+def _n(estimates: Mapping[str, Mapping[str, Estimate]], name: str) -> str:
+    """The number of examples, or one for each arm where they differ."""
+    counts = [of_arm[name].n for of_arm in estimates.values()]
+    return str(counts[0]) if len(set(counts)) == 1 else "/".join(map(str, counts))
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """First column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    lines = []
+    for row in cells:
+        rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        lines.append("  ".join([row[0].ljust(widths[0]), *rest]).rstrip())
+    return lines
+
+
+def _grouped(lines: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """The lines with an empty one between groups."""
+    out: list[str] = []
+    for index, line in enumerate(lines):
+        if index and groups[index] != groups[index - 1]:
+            out.append("")
+        out.append(line)
+    return out
