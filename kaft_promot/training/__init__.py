@@ -1,0 +1,42 @@
+"""Training: stages as data, one pure step, and a loop that can be killed at any moment.
+
+`train` runs a whole stage and writes a run directory; `make_train_step` and `init_state` are its
+parts for programs of your own. Nothing here needs TensorFlow.
+"""
+
+from kaft_promot.training.checkpoints import CheckpointConfig, Checkpoints
+from kaft_promot.training.feed import open_feed
+from kaft_promot.training.loop import Hook, train
+from kaft_promot.training.metrics import MetricWriter, read_metrics
+from kaft_promot.training.optimizers import Adafactor, AdamW
+from kaft_promot.training.schedules import Schedule, create_learning_rate_scheduler
+from kaft_promot.training.signals import Interrupted
+from kaft_promot.training.stages import FULL, MODEL, PROMPT, Stage, merge, partition
+from kaft_promot.training.start import load_run
+from kaft_promot.training.step import TrainState, init_state, make_eval_step, make_train_step
+
+__all__ = [
+    "FULL",
+    "MODEL",
+    "PROMPT",
+    "AdamW",
+    "Adafactor",
+    "CheckpointConfig",
+    "Checkpoints",
+    "Hook",
+    "Interrupted",
+    "MetricWriter",
+    "Schedule",
+    "Stage",
+    "TrainState",
+    "create_learning_rate_scheduler",
+    "init_state",
+    "load_run",
+    "make_eval_step",
+    "make_train_step",
+    "merge",
+    "open_feed",
+    "partition",
+    "read_metrics",
+    "train",
+]

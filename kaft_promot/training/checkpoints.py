@@ -1,0 +1,246 @@
+"""Training checkpoints: one Orbax checkpoint holds all that a run needs to go on.
+
+A checkpoint appears under its step's name only when it is complete (Orbax writes a temporary
+directory and renames it), so a run may be killed at any moment. It holds the trainable parameters,
+the optimizer's state, the step, the dropout key, the place in the data, and how to get the frozen
+parameters again; a soft prompt's checkpoints are therefore kilobytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import pathlib
+from typing import Any
+
+import gin
+import jax
+import numpy as np
+
+from kaft_promot.errors import UserError
+from kaft_promot.training.step import TrainState
+
+
+@gin.configurable(module="kaft_promot.utils")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """When checkpoints are saved and which are kept.
+
+    Attributes:
+      period: steps between checkpoints; the last step is always saved.
+      keep: how many of the latest are kept (None: all).
+      metric_name_to_monitor: also keep the checkpoint with the best value of this metric, such as
+        `eval/accuracy` (None: do not).
+      metric_mode: 'max' or 'min'.
+
+    Raises:
+      UserError: for a value that makes no sense.
+    """
+
+    period: int = 1000
+    keep: int | None = 2
+    metric_name_to_monitor: str | None = None
+    metric_mode: str = "max"
+
+    def __post_init__(self) -> None:
+        if self.period < 1:
+            raise UserError(f"CheckpointConfig.period = {self.period}: must be at least 1")
+        if self.keep is not None and self.keep < 1:
+            raise UserError(f"CheckpointConfig.keep = {self.keep}: must be at least 1, or None")
+        if self.metric_mode not in ("max", "min"):
+            raise UserError(
+                f"CheckpointConfig.metric_mode = {self.metric_mode!r}: choose 'max' or 'min'"
+            )
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `model_dir/checkpoints/STEP`."""
+
+    def __init__(
+        self,
+        model_dir: str | pathlib.Path,
+        config: CheckpointConfig = CheckpointConfig(),  # noqa: B008 (a frozen value)
+        read_only: bool = False,
+    ):
+        import orbax.checkpoint as ocp
+
+        self._ocp = ocp
+        self.config = config
+        self.directory = pathlib.Path(model_dir).absolute() / "checkpoints"
+        policies = ocp.checkpoint_managers.preservation_policy
+        keep = [policies.LatestN(config.keep)]
+        if config.metric_name_to_monitor is not None and config.keep is not None:
+            keep.append(
+                policies.BestN(
+                    get_metric_fn=lambda metrics: metrics[config.metric_name_to_monitor],
+                    reverse=config.metric_mode == "min",
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(keep),
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+            # Saves are waited for: on CPU an asynchronous one would read memory that the next
+            # step takes over.
+            enable_async_checkpointing=False,
+        )
+        try:
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+        except OSError as error:
+            raise UserError(f"{self.directory}: {error.strerror or error}") from None
+
+    def steps(self) -> list[int]:
+        """The steps that have a complete checkpoint, in order."""
+        return sorted(self._manager.all_steps())
+
+    def latest_step(self) -> int | None:
+        """The last step with a checkpoint, None if there is none."""
+        steps = self.steps()
+        return steps[-1] if steps else None
+
+    def best_step(self) -> int | None:
+        """The kept step with the best value of the monitored metric, None if none has it."""
+        name = self.config.metric_name_to_monitor
+        values = {}
+        for step in self.steps():
+            metrics = self._manager.metrics(step)
+            if metrics and name in metrics:
+                values[step] = metrics[name]
+        if not values:
+            return None
+        choose = max if self.config.metric_mode == "max" else min
+        return choose(values, key=values.get)
+
+    def save(
+        self,
+        state: TrainState,
+        input_state: bytes,
+        origin: dict[str, Any],
+        metrics: dict[str, float] | None = None,
+    ) -> None:
+        """Saves a state; returns when the checkpoint is complete.
+
+        Args:
+          state: what to save (the frozen parameters are left out).
+          input_state: the place in the data after `state.step` batches.
+          origin: how to get the frozen parameters again (JSON values).
+          metrics: measured at this step.
+
+        Raises:
+          UserError: if it cannot be written; earlier checkpoints are as they were.
+        """
+        step = int(state.step)
+        args = self._ocp.args
+        meta = {**origin, "input_state": base64.b64encode(input_state).decode()}
+        items = args.Composite(
+            state=args.PyTreeSave(_to_tree(state)), meta=args.JsonSave(meta)
+        )
+        try:
+            self._manager.save(step, args=items, metrics=metrics, force=True)
+            self._manager.wait_until_finished()
+        except (OSError, ValueError, RuntimeError) as error:
+            kept = ", ".join(map(str, self.steps())) or "none"
+            reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)
+            raise UserError(
+                f"could not save the checkpoint of step {step} in {self.directory}: {reason}; "
+                f"earlier checkpoints are kept (steps: {kept}). Free space or mend the directory, "
+                "then run the same command again"
+            ) from error
+
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, bytes, dict[str, Any]]:
+        """Reads a checkpoint into the shapes and shardings of `like`.
+
+        Returns:
+          The state (with the frozen parameters of `like`), the place in the data, the origin.
+
+        Raises:
+          UserError: if the checkpoint is damaged or belongs to another model, stage or optimizer.
+        """
+        args = self._ocp.args
+        tree = _to_tree(like)
+        self._check_same(step, tree)
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
+        )
+        restore_args = self._ocp.checkpoint_utils.construct_restore_args(abstract)
+        try:
+            found = self._manager.restore(
+                step,
+                args=args.Composite(
+                    state=args.PyTreeRestore(abstract, restore_args=restore_args),
+                    meta=args.JsonRestore(),
+                ),
+            )
+        except (OSError, ValueError, KeyError, FileNotFoundError) as error:
+            raise UserError(
+                f"{self.directory / str(step)}: cannot read this checkpoint "
+                f"({str(error).splitlines()[0][:200]}); remove it to go on from an earlier one"
+            ) from error
+        origin = dict(found.meta)
+        input_state = base64.b64decode(origin.pop("input_state"))
+        return _from_tree(found.state, like), input_state, origin
+
+    def origin(self, step: int) -> dict[str, Any]:
+        """The JSON values saved as `origin` with the checkpoint of `step`."""
+        args = self._ocp.args
+        return dict(self._manager.restore(step, args=args.Composite(meta=args.JsonRestore())).meta)
+
+    def trainable(self, step: int) -> dict[str, Any]:
+        """The trainable parameters of a checkpoint as nested numpy arrays."""
+        args = self._ocp.args
+        found = self._manager.restore(
+            step, args=args.Composite(state=args.PyTreeRestore(restore_args=None))
+        )
+        return jax.tree.map(np.asarray, found.state["trainable"])
+
+    def close(self) -> None:
+        """Ends Orbax's threads."""
+        self._manager.close()
+
+    def _check_same(self, step: int, tree: dict[str, Any]) -> None:
+        metadata = self._manager.item_metadata(step)["state"]
+        saved = {
+            jax.tree_util.keystr(path): tuple(leaf.shape)
+            for path, leaf in jax.tree_util.tree_flatten_with_path(metadata.tree)[0]
+        }
+        wanted = {
+            jax.tree_util.keystr(path): tuple(leaf.shape)
+            for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+        }
+        for name in sorted(saved.keys() | wanted.keys()):
+            if saved.get(name) != wanted.get(name):
+                raise UserError(
+                    f"{self.directory / str(step)} was written by another model, stage or "
+                    f"optimizer: {name} is {saved.get(name, 'absent')} there and "
+                    f"{wanted.get(name, 'absent')} here; use another model_dir"
+                )
+
+
+def _to_tree(state: TrainState) -> dict[str, Any]:
+    """A state as nested dicts; the optimizer's state by path, since its classes may change."""
+    leaves = jax.tree_util.tree_flatten_with_path(state.opt_state)[0]
+    return {
+        "step": state.step,
+        "key": state.key,
+        "trainable": state.trainable,
+        "opt_state": {_name(path): leaf for path, leaf in leaves},
+    }
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return "-".join(jax.tree_util.keystr((key,), simple=True) for key in path)
+
+
+def _from_tree(tree: dict[str, Any], like: TrainState) -> TrainState:
+    paths, structure = jax.tree_util.tree_flatten_with_path(like.opt_state)
+    opt_state = [tree["opt_state"][_name(path)] for path, _ in paths]
+    return dataclasses.replace(
+        like,
+        step=tree["step"],
+        key=tree["key"],
+        trainable=tree["trainable"],
+        opt_state=jax.tree.unflatten(structure, opt_state),
+    )

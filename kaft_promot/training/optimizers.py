@@ -1,0 +1,133 @@
+"""Optimizers as values: what to update parameters with, equal values share a compiled step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import gin
+import jax
+import jax.numpy as jnp
+import optax
+
+from kaft_promot.models import flatten, unflatten
+from kaft_promot.training.schedules import Schedule
+
+
+class Optimizer(Protocol):
+    """A hashable description of an Optax transformation."""
+
+    learning_rate: float | Schedule
+
+    def make(self, axes: Mapping[str, Any]) -> optax.GradientTransformation:
+        """The transformation for parameters whose logical axes are `axes` (a nested dict)."""
+        ...
+
+
+def learning_rate_at(optimizer: Optimizer, step: jax.Array) -> jax.Array:
+    """The float32 learning rate that `optimizer` uses at `step`."""
+    rate = optimizer.learning_rate
+    return rate(step) if callable(rate) else jnp.float32(rate)
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adafactor:
+    """Adafactor with T5X's settings and argument names (Shazeer and Stern, arXiv 1804.04235).
+
+    Second moments of matrices are kept as a row and a column; their decay at step t is
+    1 - (t + 1)^-decay_rate. The update is clipped to root mean square `clipping_threshold`, then
+    multiplied by the learning rate and (with multiply_by_parameter_scale) by the parameter's
+    root mean square, at least epsilon2.
+
+    Attributes:
+      learning_rate: relative step size, a number or a schedule.
+      factored: whether to factor the second moments of matrices.
+      multiply_by_parameter_scale: whether steps are relative to the parameter's size.
+      beta1: momentum (None: none, no memory).
+      decay_rate: exponent of the second moments' decay.
+      step_offset: the step from which the second moments count anew.
+      clipping_threshold: largest root mean square of an update (None: no clipping).
+      weight_decay_rate: share of a parameter taken away a step (None: none).
+      min_dim_size_to_factor: a matrix with a smaller side is not factored.
+      epsilon1: added to squared gradients.
+      epsilon2: smallest parameter scale.
+    """
+
+    learning_rate: float | Schedule = 1e-3
+    factored: bool = True
+    multiply_by_parameter_scale: bool = True
+    beta1: float | None = None
+    decay_rate: float = 0.8
+    step_offset: int = 0
+    clipping_threshold: float | None = 1.0
+    weight_decay_rate: float | None = None
+    min_dim_size_to_factor: int = 128
+    epsilon1: float = 1e-30
+    epsilon2: float = 1e-3
+
+    def make(self, axes: Mapping[str, Any]) -> optax.GradientTransformation:
+        """See `Optimizer.make`. Layers stacked along axis 0 are updated as if they were apart."""
+        parts = [
+            optax.scale_by_factored_rms(
+                self.factored,
+                self.decay_rate,
+                self.step_offset,
+                self.min_dim_size_to_factor,
+                self.epsilon1,
+            )
+        ]
+        if self.clipping_threshold is not None:
+            parts.append(optax.clip_by_block_rms(self.clipping_threshold))
+        parts.append(optax.scale_by_learning_rate(self.learning_rate, flip_sign=False))
+        if self.multiply_by_parameter_scale:
+            parts.append(optax.scale_by_param_block_rms(self.epsilon2))
+        if self.beta1 is not None:
+            parts.append(optax.ema(self.beta1, debias=False))
+        if self.weight_decay_rate is not None:
+            parts.append(optax.add_decayed_weights(self.weight_decay_rate))
+        parts.append(optax.scale(-1.0))
+        return _over_layers(optax.chain(*parts), axes)
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101).
+
+    Attributes:
+      learning_rate: step size, a number or a schedule.
+      b1: decay of the first moments.
+      b2: decay of the second moments.
+      eps: added to the root of the second moments.
+      weight_decay: times the learning rate, the share of a parameter taken away a step; layer
+        norms' scales do not decay.
+    """
+
+    learning_rate: float | Schedule = 1e-3
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def make(self, axes: Mapping[str, Any]) -> optax.GradientTransformation:
+        """See `Optimizer.make`."""
+        decays = unflatten({path: not path.endswith("/scale") for path in flatten(axes)})
+        return optax.adamw(
+            self.learning_rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay,
+            mask=decays,
+        )
+
+
+def _over_layers(
+    transform: optax.GradientTransformation, axes: Mapping[str, Any]
+) -> optax.GradientTransformation:
+    """Applies `transform` to each layer of stacked parameters, so that scanning changes nothing."""
+    labels = unflatten(
+        {path: "stacked" if a[0] == "layers" else "plain" for path, a in flatten(axes).items()}
+    )
+    if "stacked" not in jax.tree.leaves(labels):
+        return transform
+    stacked = optax.GradientTransformation(jax.vmap(transform.init), jax.vmap(transform.update))
+    return optax.partition({"plain": transform, "stacked": stacked}, labels)

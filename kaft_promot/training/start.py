@@ -1,0 +1,182 @@
+"""Where a run's parameters start."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+
+from kaft_promot.errors import UserError
+from kaft_promot.models import (
+    Params,
+    T5Config,
+    abstract_params,
+    flatten,
+    init_params,
+    stack_layers,
+    unflatten,
+)
+from kaft_promot.training.checkpoints import Checkpoints
+
+# What may differ between a checkpoint and the run that continues it.
+_RUN_FIELDS = ("dropout_rate", "dtype", "remat")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start:
+    """The parameters that a run starts from, and where they came from.
+
+    Attributes:
+      config: the network.
+      params: nested dict, as `config` wants it.
+      vocabulary: path or name, None if the checkpoint does not say.
+      path: the checkpoint's path, None if they are random or were given in memory.
+      random_seed: that random parameters were made from.
+      in_memory: whether they were given in memory.
+    """
+
+    config: T5Config
+    params: Params
+    vocabulary: str | None
+    path: str | None
+    random_seed: int
+    in_memory: bool = False
+
+    def origin(self) -> dict[str, Any]:
+        """JSON values from which the frozen parameters can be found again."""
+        return {
+            "model_config": dataclasses.asdict(self.config),
+            "initial_checkpoint_path": self.path,
+            "random_seed": self.random_seed,
+            "in_memory": self.in_memory,
+        }
+
+    def check_same(self, origin: dict[str, Any], model_dir: pathlib.Path) -> None:
+        """Raises UserError unless a checkpoint with that `origin` may be continued from here."""
+        mine = self.origin()
+        for name in ("initial_checkpoint_path", "random_seed"):
+            if origin.get(name) != mine[name]:
+                raise UserError(
+                    f"{model_dir} was started with {name} = {origin.get(name)!r}, not "
+                    f"{mine[name]!r}; use the same one, or another model_dir"
+                )
+        for name, value in mine["model_config"].items():
+            before = origin["model_config"].get(name)
+            before = tuple(before) if isinstance(before, list) else before
+            if name not in _RUN_FIELDS and before != value:
+                raise UserError(
+                    f"{model_dir} was started with T5Config.{name} = {before!r}, not {value!r}; "
+                    "use the same one, or another model_dir"
+                )
+
+
+def load_start(
+    config: T5Config | None,
+    path: str | None,
+    params: Params | None,
+    random_seed: int,
+    dropout_rate: float | None = None,
+) -> Start:
+    """Loads or makes the parameters that a run starts from.
+
+    Soft prompts that the configuration has and the checkpoint has not are made from the seed.
+
+    Raises:
+      UserError: if nothing says what the network is, or the parameters do not fit it.
+    """
+    if path is not None and params is not None:
+        raise UserError("train: give initial_checkpoint_path or initial_params, not both")
+    vocabulary = None
+    if path is not None:
+        config, params, vocabulary = _read(str(path), config)
+    if config is None:
+        raise UserError(
+            "train.model_config: say which network to train (T5Config), or give an "
+            "initial_checkpoint_path that says it"
+        )
+    if dropout_rate is not None:
+        config = dataclasses.replace(config, dropout_rate=dropout_rate)
+    if params is not None:
+        params = _complete(params, config, random_seed, str(path or "initial_params"))
+    else:
+        params = init_params(config, jax.random.key(random_seed))
+    return Start(
+        config=config,
+        params=params,
+        vocabulary=vocabulary,
+        path=None if path is None else str(path),
+        random_seed=random_seed,
+        in_memory=path is None and params is not None,
+    )
+
+
+def load_run(model_dir: str | pathlib.Path, step: int | str = "latest") -> tuple[T5Config, Params]:
+    """The configuration and all parameters of a run's checkpoint.
+
+    Args:
+      model_dir: the run's directory.
+      step: a step that has a checkpoint, or 'latest'.
+
+    Raises:
+      UserError: if there is none, or the parameters that the run left frozen are gone.
+    """
+    checkpoints = Checkpoints(model_dir, read_only=True)
+    try:
+        steps = checkpoints.steps()
+        if step == "latest" and steps:
+            step = steps[-1]
+        if step not in steps:
+            known = ", ".join(map(str, steps)) or "none"
+            raise UserError(f"{model_dir}: no checkpoint of step {step}; it has {known}")
+        origin = checkpoints.origin(int(step))
+        trainable = checkpoints.trainable(int(step))
+    finally:
+        checkpoints.close()
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in origin["model_config"].items()}
+    config = T5Config(**fields)
+    flat = flatten(trainable)
+    if flat.keys() != flatten(abstract_params(config)).keys():
+        if origin["in_memory"]:
+            raise UserError(
+                f"{model_dir}: its frozen parameters were given in memory and are not on disk"
+            )
+        base = load_start(
+            config, origin["initial_checkpoint_path"], None, origin["random_seed"]
+        ).params
+        flat = {**flatten(base), **flat}
+    return config, unflatten(flat)
+
+
+def _read(path: str, config: T5Config | None) -> tuple[T5Config, Params, str | None]:
+    """Configuration, parameters and vocabulary of a checkpoint."""
+    from kaft_promot import interop
+
+    if (pathlib.Path(path) / "checkpoints").is_dir() and not (
+        pathlib.Path(path) / "model.safetensors"
+    ).exists():
+        found, params = load_run(path)  # a run that did not come to its end
+        return config or found, params, None
+    model = interop.load_model(path, config and dataclasses.replace(config, scan_layers=False))
+    assert model.config is not None  # load_model always finds one
+    return config or model.config, model.params, model.vocabulary
+
+
+def _complete(params: Params, config: T5Config, random_seed: int, origin: str) -> Params:
+    """Stacks layers if `config` does, adds missing prompts, and checks shapes."""
+    expected = flatten(abstract_params(config))
+    if config.scan_layers and "encoder/layers/mlp/wo/kernel" not in flatten(params):
+        params = stack_layers(params)
+    flat = flatten(params)
+    missing = [name for name in expected if name not in flat]
+    if missing and all("prompt" in name for name in missing):
+        fresh = flatten(init_params(config, jax.random.key(random_seed)))
+        flat = {**flat, **{name: fresh[name] for name in missing}}
+    for name in sorted(expected.keys() | flat.keys()):
+        shapes = [tuple(x[name].shape) if name in x else "absent" for x in (flat, expected)]
+        if shapes[0] != shapes[1]:
+            raise UserError(
+                f"{origin}: parameter {name} is {shapes[0]}, the model wants {shapes[1]}"
+            )
+    return unflatten(flat)
