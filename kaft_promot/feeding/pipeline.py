@@ -12,9 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grain
-import numpy as np
 
-from kaft_promot.feeding import features, mixing
+from kaft_promot.feeding import features, mixing, packing
 from kaft_promot.feeding.token_store import TokenStore
 
 
@@ -91,13 +90,12 @@ def examples(
 def batches(data: grain.MapDataset, layout: Layout, *, seed: int, prefetch: int) -> Any:
     """Batches of this process, prefetched by one thread.
 
-    Unpacked batches have random access. Packing is sequential: Grain's first-fit fills as many
-    rows at once as a batch has (at least 64), and starts anew when an example fits in none.
+    Unpacked batches have random access; packed ones are found one after another.
 
     Args:
         data: examples, each a dict of int32 arrays no longer than the layout's lengths.
         layout: shape and share of a batch.
-        seed: orders the rows within what was packed at once.
+        seed: orders packed rows.
         prefetch: batches to prepare ahead; 0 prepares each when it is asked for.
     """
     if not layout.pack:
@@ -110,22 +108,11 @@ def batches(data: grain.MapDataset, layout: Layout, *, seed: int, prefetch: int)
         )
         threads = grain.ReadOptions(num_threads=min(1, prefetch), prefetch_buffer_size=prefetch)
         return batched.to_iter_dataset(threads)
-    unbuffered = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    packed = grain.experimental.FirstFitPackIterDataset(
-        data.to_iter_dataset(unbuffered),
-        length_struct={name: layout.feature_lengths[name] for name in features.FEATURES},
-        num_packing_bins=max(layout.batch_size, 64),
+    return packing.packed_batches(
+        data,
+        prefetch,
+        feature_lengths=layout.feature_lengths,
+        batch_size=layout.batch_size,
+        own=layout.rows,
         seed=seed,
     )
-    share = packed.batch(layout.batch_size, drop_remainder=True, batch_fn=_stacker(layout.rows))
-    if prefetch:
-        share = grain.experimental.ThreadPrefetchIterDataset(share, prefetch_buffer_size=prefetch)
-    return share
-
-
-def _stacker(own: slice) -> Any:
-    def stack(rows: Sequence[Mapping[str, np.ndarray]]) -> features.Batch:
-        mine = rows[own]
-        return features.convert_packed({k: np.stack([r[k] for r in mine]) for k in mine[0]})
-
-    return stack

@@ -11,7 +11,6 @@ import importlib
 import os
 import pkgutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,16 @@ import tensorflow as tf
 from absl import logging
 
 from kaft_promot.errors import UserError
+from kaft_promot.feeding import materialize
 from kaft_promot.feeding.dataset import DatasetConfig, check_lengths
 from kaft_promot.feeding.features import FEATURES
 from kaft_promot.feeding.fingerprint import task_fingerprint
 from kaft_promot.feeding.pipeline import Source
 from kaft_promot.feeding.seqio_vocabulary import TaskVocabulary
-from kaft_promot.feeding.token_store import Chunk, TokenStore, write_store
+from kaft_promot.feeding.token_store import TokenStore, write_store
 
 TASKS_PACKAGE = "kaft_promot.tasks"
-_CHUNK = 4096  # examples taken from tf.data at a time
-# SeqIO reads it from the accelerators' point of view; input never needs one.
+# Input never needs an accelerator; without this TensorFlow takes all of a GPU's memory.
 tf.config.set_visible_devices([], "GPU")
 
 
@@ -188,7 +187,7 @@ def token_sources(cfg: DatasetConfig) -> list[Source]:
 
 def _store(task: seqio.Task, cfg: DatasetConfig) -> TokenStore:
     if not cfg.cache_dir:
-        return TokenStore.from_chunks(_token_chunks(task, cfg), FEATURES)
+        return TokenStore.from_chunks(materialize.token_chunks(task, cfg), FEATURES)
     key = task_fingerprint(task, cfg)
     if key is None:
         logging.warning(
@@ -196,54 +195,13 @@ def _store(task: seqio.Task, cfg: DatasetConfig) -> TokenStore:
             task.name,
             cfg.cache_dir,
         )
-        return TokenStore.from_chunks(_token_chunks(task, cfg), FEATURES)
+        return TokenStore.from_chunks(materialize.token_chunks(task, cfg), FEATURES)
     folder = Path(cfg.cache_dir).expanduser() / f"{seqio.utils.get_task_dir_from_name(task.name)}"
     folder = folder / f"{cfg.split}-{key}".replace("/", "_")
     if not (folder / "meta.json").exists():
         about = {"task": task.name, "split": cfg.split, "lengths": dict(cfg.task_feature_lengths)}
-        write_store(_token_chunks(task, cfg), FEATURES, folder, about)
+        write_store(materialize.token_chunks(task, cfg), FEATURES, folder, about)
     return TokenStore.open(folder)
-
-
-def _dataset(task: seqio.Task, cfg: DatasetConfig) -> tf.data.Dataset:
-    """The task's examples in order, preprocessed and cut to their lengths."""
-    try:
-        return task.get_dataset(
-            sequence_length=dict(cfg.task_feature_lengths),
-            split=cfg.split,
-            use_cached=cfg.use_cached,
-            shuffle=False,
-            seed=cfg.seed or 0,
-            num_epochs=1,
-            try_in_mem_cache=False,
-        )
-    except AssertionError as e:  # SeqIO's for a missing cache
-        raise UserError(
-            f"task {task.name!r} has no offline cache (DatasetConfig.use_cached): {e}"
-        ) from e
-    except (ValueError, OSError, tf.errors.OpError) as e:
-        raise UserError(f"task {task.name!r}, split {cfg.split!r}: {_first_line(e)}") from e
-
-
-def _token_chunks(task: seqio.Task, cfg: DatasetConfig) -> Iterator[Chunk]:
-    """The task's tokens in pieces of a few thousand examples."""
-    data = _dataset(task, cfg)
-    for name in FEATURES:
-        spec = data.element_spec.get(name)
-        if spec is None or spec.shape.rank != 1 or not spec.dtype.is_integer:
-            raise UserError(
-                f"task {task.name!r} gives {'no' if spec is None else spec} {name!r}; an "
-                "encoder-decoder needs token ids [length] under 'inputs' and 'targets'"
-            )
-    data = data.map(lambda example: {name: tf.cast(example[name], tf.int32) for name in FEATURES})
-    try:
-        for batch in data.ragged_batch(_CHUNK):
-            yield {
-                name: (batch[name].flat_values.numpy(), batch[name].row_lengths().numpy())
-                for name in FEATURES
-            }
-    except tf.errors.OpError as e:
-        raise UserError(f"task {task.name!r}, split {cfg.split!r}: {_first_line(e)}") from e
 
 
 def eval_examples(cfg: DatasetConfig, *, max_examples: int | None = None) -> list[dict[str, Any]]:
@@ -251,7 +209,7 @@ def eval_examples(cfg: DatasetConfig, *, max_examples: int | None = None) -> lis
     check_lengths(cfg)
     found = []
     for task, _ in _tasks_with_split(cfg):
-        data = _dataset(task, cfg)
+        data = materialize.dataset(task, cfg)
         if max_examples is not None:
             data = data.take(max_examples)
         before = len(found)
@@ -259,7 +217,9 @@ def eval_examples(cfg: DatasetConfig, *, max_examples: int | None = None) -> lis
             for example in data.as_numpy_iterator():
                 found.append({"task": task.name, **{k: _plain(v) for k, v in example.items()}})
         except tf.errors.OpError as e:
-            raise UserError(f"task {task.name!r}, split {cfg.split!r}: {_first_line(e)}") from e
+            raise UserError(
+                f"task {task.name!r}, split {cfg.split!r}: {materialize.first_line(e)}"
+            ) from e
         if len(found) == before:
             raise UserError(f"task {task.name!r} has no examples in split {cfg.split!r}")
     return found
@@ -276,8 +236,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     return value
-
-
-def _first_line(error: BaseException) -> str:
-    text = getattr(error, "message", None) or str(error) or type(error).__name__
-    return str(text).strip().splitlines()[0]

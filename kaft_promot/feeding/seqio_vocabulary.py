@@ -46,7 +46,8 @@ class TaskVocabulary(seqio.Vocabulary):
         return task_vocabulary() if self._name is None else load_vocabulary(self._name)
 
     @property
-    def _delegate(self) -> seqio.Vocabulary:
+    def delegate(self) -> seqio.Vocabulary:
+        """SeqIO's own vocabulary."""
         plain = self.plain
         if isinstance(plain, ByteVocabulary):
             return as_seqio(None, plain.extra_ids)
@@ -60,11 +61,11 @@ class TaskVocabulary(seqio.Vocabulary):
 
     @property
     def extra_ids(self) -> int:
-        return self._delegate.extra_ids
+        return self.delegate.extra_ids
 
     @property
     def bos_id(self) -> int | None:
-        return self._delegate.bos_id
+        return self.delegate.bos_id
 
     @property
     def eos_id(self) -> int:
@@ -76,23 +77,23 @@ class TaskVocabulary(seqio.Vocabulary):
 
     @property
     def _base_vocab_size(self) -> int:
-        return self._delegate._base_vocab_size
+        return self.delegate._base_vocab_size
 
     @property
     def vocab_size(self) -> int:
         return self.plain.vocab_size
 
     def _encode(self, s: str) -> list[int]:
-        return list(self._delegate.encode(s))
+        return list(self.delegate.encode(s))
 
     def _decode(self, ids: Iterable[int]) -> str:
-        return self._delegate.decode(ids)
+        return self.delegate.decode(ids)
 
     def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        return self._delegate.encode_tf(s)
+        return self.delegate.encode_tf(s)
 
     def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
-        return self._delegate.decode_tf(ids)
+        return self.delegate.decode_tf(ids)
 
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, TaskVocabulary) and self.digest == other.digest
