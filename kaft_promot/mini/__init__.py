@@ -1,0 +1,1 @@
+"""mini's recipe: facts, reading, few-shot tasks and vocabulary made from public data sets."""

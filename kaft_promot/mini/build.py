@@ -1,0 +1,160 @@
+"""Builds mini's training data: `python -m kaft_promot.mini.build --trex DIR --wiki FILE --squad FILE --output DIR`.
+
+Writes `facts.jsonl.gz`, `vocab.model`, `train.{closed_book,reading,fewshot}.jsonl`, `validation.*.jsonl`,
+`test.reading.jsonl`, `fewshot/{task}.{train,validation}.jsonl` and `statistics.json`; the same bytes for the same seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from kaft_promot.errors import UserError
+from kaft_promot.knowledge.relations import RELATIONS
+from kaft_promot.mini import facts as facts_lib
+from kaft_promot.mini.fewshot import MAX_SHOTS, TASKS, draw_example, draw_item
+from kaft_promot.mini.passages import read_passages, read_wiki
+from kaft_promot.mini.reading import Reader, closed_book_prompt, held_out_examples, reading_prompt
+from kaft_promot.mini.vocabulary import train_vocabulary, training_text, wiki_sentences
+
+INPUT_LENGTH, TARGET_LENGTH = 128, 16  # tokens with the end token; longer examples are left out
+
+
+class Writer:
+    """Writes examples that fit the lengths, and counts tokens."""
+
+    def __init__(self, directory: Path, vocabulary: sentencepiece.SentencePieceProcessor):
+        self.directory, self.vocabulary = directory, vocabulary
+        self.statistics: dict[str, dict[str, object]] = {}
+
+    def write(self, name: str, examples: Iterable[dict]) -> None:
+        lengths: list[tuple[int, int]] = []
+        dropped = 0
+        path = self.directory / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "w", encoding="utf-8") as out:
+            for example in examples:
+                size = tuple(len(self.vocabulary.encode(example[k])) + 1 for k in ("inputs", "targets"))
+                if size[0] > INPUT_LENGTH or size[1] > TARGET_LENGTH:
+                    dropped += 1
+                    continue
+                lengths.append((size[0], size[1]))
+                out.write(json.dumps(example, ensure_ascii=False) + "\n")
+        inputs, targets = (sorted(column) for column in zip(*lengths, strict=True))
+        self.statistics[name] = {
+            "examples": len(lengths), "too_long": dropped, "inputs_mean": round(sum(inputs) / len(inputs), 1),
+            "inputs_90": inputs[int(0.9 * len(inputs))], "inputs_max": inputs[-1],
+            "share_above_96": round(sum(n > 96 for n in inputs) / len(inputs), 3),
+            "targets_mean": round(sum(targets) / len(targets), 1), "targets_max": targets[-1],
+        }  # fmt: skip
+
+
+def closed_book_examples(facts: Sequence[facts_lib.Fact], splits: Sequence[str], wordings: int | None = None):
+    """Every fact of `splits` in all its wordings, or the first `wordings`."""
+    for fact in facts:
+        if fact.split in splits:
+            for wording in range(wordings or len(RELATIONS[fact.relation].questions)):
+                yield {
+                    "inputs": closed_book_prompt(fact.question(wording)), "targets": fact.answer,
+                    "fact": fact.id, "split": fact.split,
+                }  # fmt: skip
+
+
+def fewshot_examples(count: int, split: str, seed: int, shots: Sequence[int]):
+    """`count` prompts of every task at shot counts drawn from `shots`."""
+    rng = random.Random(f"{seed} fewshot {split}")
+    for _ in range(count):
+        for task in TASKS.values():
+            number = rng.choice(shots)
+            yield {**draw_example(task, split, number, rng), "task": task.name, "shots": number}
+
+
+def shuffled(examples: Iterable[dict], seed: int) -> list[dict]:
+    found = list(examples)
+    random.Random(f"{seed} order").shuffle(found)
+    return found
+
+
+def build(
+    trex: Path, wiki: Path, passages: Sequence[Path], output: Path, seed: int = 0,
+    reading: int = 240_000, fewshot: int = 12_000, sizes: facts_lib.SplitSizes = facts_lib.SplitSizes(),
+) -> dict[str, object]:  # fmt: skip
+    """Makes the whole data set in `output`; returns its statistics.
+
+    Args:
+      trex: folder of T-REx files in LAMA's form.
+      wiki: JSONL of Wikipedia articles, for the vocabulary only.
+      passages: SQuAD or NQ files for practice in copying.
+      reading: training examples of reading.
+      fewshot: training examples of every few-shot task.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    facts = facts_lib.split_facts(facts_lib.read_facts(trex), seed, sizes)
+    facts_lib.write_facts(facts, output / "facts.jsonl.gz")
+    seen = sorted({s for f in facts if f.split not in facts_lib.UNREAD for s in f.sentences})
+    text = training_text(seen, wiki_sentences(read_wiki(wiki), 20_000, seed), seed)
+    train_vocabulary(text, output / "vocab.model")
+    writer = Writer(output, sentencepiece.SentencePieceProcessor(model_file=str(output / "vocab.model")))
+
+    remembered = facts_lib.REMEMBERED
+    writer.write("train.closed_book", shuffled(closed_book_examples(facts, remembered), seed))
+    writer.write(
+        "validation.closed_book",
+        closed_book_examples(facts, (facts_lib.REMEMBERED_VALIDATION, facts_lib.REMEMBERED_TEST), 1),
+    )
+    reader = Reader(facts, seed)
+    copying = [
+        {"inputs": reading_prompt(p["question"], p["context"]), "targets": p["answer"]}
+        for path in passages
+        for p in read_passages(path)
+    ]
+    drawn = [reader.draw() for _ in range(reading)]
+    writer.write("train.reading", shuffled(drawn + copying * 2, seed))
+    for name, split in (("validation", facts_lib.READING_VALIDATION), ("test", facts_lib.READING_TEST)):
+        writer.write(
+            f"{name}.reading", [row for n in (0, 2) for row in held_out_examples(facts, split, n, seed)]
+        )
+    writer.write("train.fewshot", shuffled(fewshot_examples(fewshot, "train", seed, range(MAX_SHOTS + 1)), seed))
+    writer.write("validation.fewshot", fewshot_examples(25, "validation", seed, (2,)))
+    for task in TASKS.values():
+        for split, count in (("train", 2000), ("validation", 200)):
+            rng = random.Random(f"{seed} items {task.name} {split}")
+            items = dict(draw_item(task, split, rng) for _ in range(count))
+            writer.write(f"fewshot/{task.name}.{split}", [{"inputs": x, "targets": y} for x, y in items.items()])
+    statistics = {"splits": dict(Counter(f.split for f in facts)), "files": writer.statistics}
+    (output / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n")
+    return statistics
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m kaft_promot.mini.build", description=__doc__)
+    parser.add_argument("--trex", type=Path, required=True, help="folder of trex*.jsonl.gz")
+    parser.add_argument("--wiki", type=Path, required=True, help="JSONL of Wikipedia articles with `text`")
+    parser.add_argument("--squad", type=Path, help="SQuAD 2.0 as JSONL")
+    parser.add_argument("--nq", type=Path, help="Natural Questions as JSONL")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reading", type=int, default=240_000, help="reading examples")
+    parser.add_argument("--fewshot", type=int, default=12_000, help="examples of every few-shot task")
+    args = parser.parse_args(arguments)
+    try:
+        statistics = build(
+            args.trex, args.wiki, [p for p in (args.squad, args.nq) if p], args.output, args.seed,
+            args.reading, args.fewshot,
+        )  # fmt: skip
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(statistics, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""Facts of T-REx: sentences that name both ends of a triple, and what mini may know of each.
+
+T-REx (Elsahar et al., LREC 2018) aligns Wikidata triples (CC0) with Wikipedia sentences (CC BY-SA). A `Fact` is
+one triple with the sentences that hold its subject's and its object's label as whole words.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from kaft_promot.errors import UserError
+from kaft_promot.knowledge.relations import RELATIONS
+
+# Splits of facts. Remembered facts are in mini's closed-book training; no remembered fact is ever contradicted there.
+REMEMBERED_TRAIN = "remembered_train"  # any fine-tuning arm may use it
+REMEMBERED_VALIDATION = "remembered_validation"  # hyper-parameters are chosen on it
+REMEMBERED_TEST = "remembered_test"  # the quickstart's test: in no fine-tuning arm, its sentences in no training
+READING_TRAIN = "reading_train"  # read, never asked closed book
+READING_VALIDATION = "reading_validation"  # in no training in any form
+READING_TEST = "reading_test"  # in no training in any form
+REMEMBERED = (REMEMBERED_TRAIN, REMEMBERED_VALIDATION, REMEMBERED_TEST)
+UNREAD = (REMEMBERED_TEST, READING_VALIDATION, READING_TEST)  # splits whose sentences no training holds
+
+# Objects of these relations are nearly all the same, or the sentence hardly ever states the relation.
+NOT_REMEMBERED = frozenset({"P30", "P138", "P140", "P264", "P279", "P361"})
+MIN_CHARS, MAX_CHARS, MAX_ANSWER_WORDS = 30, 200, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One triple with its sentences; `answer` is the object's label as it stands in every one of `sentences`."""
+
+    id: str
+    relation: str
+    subject: str
+    answer: str
+    subject_uri: str
+    object_uri: str
+    sentences: tuple[str, ...]
+    split: str = READING_TRAIN
+
+    @property
+    def sentence(self) -> str:
+        """The first sentence: the context that evaluation uses."""
+        return self.sentences[0]
+
+    def question(self, wording: int = 0) -> str:
+        """The question in wording number `wording`; 0 is the canonical one."""
+        return RELATIONS[self.relation].question(self.subject, wording)
+
+
+def clean_sentence(text: str, keep: Sequence[str]) -> str:
+    """One line of text without the bracketed asides that hold none of `keep`."""
+    text = " ".join(text.replace("\ufeff", " ").split())
+
+    def aside(match: re.Match[str]) -> str:
+        return match.group() if any(name in match.group() for name in keep) else ""
+
+    return re.sub(r"\s*(\([^()]*\)|\[[^\[\]]*\])", aside, text).strip()
+
+
+def find_words(needle: str, text: str) -> list[int]:
+    """Starts of `needle` in `text` where it is not part of a longer word."""
+    return [m.start() for m in re.finditer(rf"(?<!\w){re.escape(needle)}(?!\w)", text)]
+
+
+def names_both_ends(sentence: str, subject: str, answer: str) -> bool:
+    """Whether the subject stands in the sentence and the answer stands there too, outside the subject's name."""
+    if not find_words(subject, sentence) or find_words(answer, subject):
+        return False
+    return bool(find_words(answer, sentence.replace(subject, "\0")))
+
+
+def read_rows(directory: str | Path) -> Iterator[dict]:
+    """Rows of every `trex*.jsonl.gz` (or `.jsonl`) file in `directory`, in LAMA's form."""
+    paths = sorted(Path(directory).glob("trex*.jsonl*"))
+    if not paths:
+        raise UserError(f"{directory}: no trex*.jsonl.gz here; give the folder of the T-REx files")
+    for path in paths:
+        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+        with opened as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise UserError(f"{path}:{number}: not a JSON object ({error.msg})") from error
+
+
+def read_facts(directory: str | Path) -> list[Fact]:
+    """Every T-REx triple that has at least one usable sentence. No splits yet."""
+    facts = []
+    for row in read_rows(directory):
+        subject, label, relation = row["sub_label"].strip(), row["obj_label"].strip(), row["relation"]
+        if relation not in RELATIONS or len(label.split()) > MAX_ANSWER_WORDS:
+            continue
+        sentences = []
+        for evidence in row["evidence"]:
+            text = clean_sentence(evidence["text"], (subject, label))
+            if MIN_CHARS <= len(text) <= MAX_CHARS and names_both_ends(text, subject, label):
+                sentences.append(text)
+        if sentences:
+            facts.append(Fact(
+                id=row["id"], relation=relation, subject=subject, answer=label,
+                subject_uri=row["sub_uri"], object_uri=row["obj_uri"], sentences=tuple(dict.fromkeys(sentences)),
+            ))  # fmt: skip
+    return facts
+
+
+def unambiguous(facts: Sequence[Fact]) -> list[Fact]:
+    """Facts of one-valued relations with one object, whose sentences name no other object of the relation."""
+    objects: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    pools: defaultdict[str, set[str]] = defaultdict(set)
+    for fact in facts:
+        objects[fact.subject, fact.relation].add(fact.answer)
+        pools[fact.relation].add(fact.answer)
+    found = []
+    for fact in facts:
+        relation = RELATIONS[fact.relation]
+        if not relation.one_valued or len(objects[fact.subject, fact.relation]) > 1:
+            continue
+        clear = tuple(
+            s for s in fact.sentences if not any(p in pools[fact.relation] and p != fact.answer for p in phrases(s))
+        )
+        if clear:
+            found.append(replace(fact, sentences=clear))
+    return found
+
+
+def phrases(sentence: str, longest: int = MAX_ANSWER_WORDS) -> Iterator[str]:
+    """All runs of one to `longest` words of a sentence, without the punctuation at their ends."""
+    words = re.findall(r"[\w'’.&-]*\w", sentence)
+    for length in range(1, longest + 1):
+        for start in range(len(words) - length + 1):
+            yield " ".join(words[start : start + length])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSizes:
+    """Numbers of facts; whatever is left is `reading_train`."""
+
+    remembered_train: int = 2000
+    remembered_validation: int = 300
+    remembered_test: int = 700
+    reading_validation: int = 200
+    reading_test: int = 600
+    per_object: int = 25  # remembered facts of one relation that share an object
+    per_relation: int = 260  # remembered facts of one relation
+
+
+def split_facts(facts: Sequence[Fact], seed: int, sizes: SplitSizes = SplitSizes()) -> list[Fact]:
+    """Gives every fact its split.
+
+    Held-out reading facts have a subject that no other sentence names. A fact that shares a sentence with an unread
+    split loses that sentence (and disappears with its last one), so that no unread sentence is trained on.
+    """
+    rng = random.Random(f"{seed} split")
+    clear = unambiguous(facts)
+    rng.shuffle(clear)
+    mentions = Counter(p for s in {s for f in facts for s in f.sentences} for p in set(phrases(s, 8)))
+    subjects = Counter(fact.subject for fact in facts)
+    chosen: dict[str, Fact] = {}
+    taken_subjects: set[str] = set()
+    want = [READING_VALIDATION] * sizes.reading_validation + [READING_TEST] * sizes.reading_test
+    remembered = (
+        [REMEMBERED_TEST] * sizes.remembered_test
+        + [REMEMBERED_VALIDATION] * sizes.remembered_validation
+        + [REMEMBERED_TRAIN] * sizes.remembered_train
+    )
+    for fact in clear:
+        lonely = subjects[fact.subject] == 1 and mentions[fact.subject] <= len(fact.sentences)
+        if want and lonely and fact.relation not in NOT_REMEMBERED:
+            chosen[fact.id] = replace(fact, split=want.pop())
+            taken_subjects.add(fact.subject)
+    rng.shuffle(remembered)
+    per_object: Counter[tuple[str, str]] = Counter()
+    per_relation: Counter[str] = Counter()
+    for fact in clear:
+        key = (fact.relation, fact.answer)
+        if (
+            not remembered or fact.id in chosen or fact.relation in NOT_REMEMBERED or fact.subject in taken_subjects
+            or per_object[key] >= sizes.per_object or per_relation[fact.relation] >= sizes.per_relation
+        ):  # fmt: skip
+            continue
+        per_object[key] += 1
+        per_relation[fact.relation] += 1
+        taken_subjects.add(fact.subject)
+        chosen[fact.id] = replace(fact, split=remembered.pop())
+    if want or remembered:
+        raise UserError(
+            f"T-REx has too few unambiguous facts: {len(want)} reading and {len(remembered)} remembered ones are missing"
+        )
+    unread = {s for f in chosen.values() if f.split in UNREAD for s in f.sentences}
+    result, seen = [], set()
+    for fact in facts:
+        fact = chosen.get(fact.id, fact)
+        if fact.split not in UNREAD:
+            fact = replace(fact, sentences=tuple(s for s in fact.sentences if s not in unread))
+        if (fact.sentences or fact.split in REMEMBERED) and fact.id not in seen:
+            seen.add(fact.id)
+            result.append(fact)
+    return result
+
+
+def write_facts(facts: Iterable[Fact], path: str | Path) -> None:
+    """Writes one JSON object a line, gzipped, byte-identical for the same facts."""
+    with open(path, "wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as out:
+        for fact in facts:
+            out.write((json.dumps(asdict(fact), ensure_ascii=False) + "\n").encode())
+
+
+def load_facts(path: str | Path | None = None) -> list[Fact]:
+    """Facts of a file that `write_facts` made; without a path the ones that the package ships for its quickstart."""
+    if path is None:
+        path = Path(__file__).parents[1] / "assets" / "quickstart" / "facts.jsonl.gz"
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such facts file")
+    facts = []
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                facts.append(Fact(**{**row, "sentences": tuple(row["sentences"])}))
+            except (json.JSONDecodeError, TypeError, KeyError) as error:
+                raise UserError(f"{path}:{number}: not a fact ({error})") from error
+    return facts

@@ -1,0 +1,56 @@
+"""Questions of SQuAD 2.0 and Natural Questions with the sentence around their answer, as further practice in copying."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from kaft_promot.errors import UserError
+from kaft_promot.mini.facts import find_words
+
+MAX_CHARS, MAX_ANSWER_WORDS = 220, 5
+
+
+def _lines(path: str | Path) -> Iterator[dict]:
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    opened = gzip.open(path, "rt", encoding="utf-8") if str(path).endswith(".gz") else open(path, encoding="utf-8")
+    with opened as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}:{number}: not a JSON object ({error.msg})") from error
+
+
+def untokenized(text: str) -> str:
+    """Natural Questions' spaced tokens as ordinary text."""
+    text = re.sub(r" ([.,;:?!)%]|'s\b)", r"\1", text.replace("`` ", '"').replace(" ''", '"'))
+    return text.replace("( ", "(").replace(" -- ", " - ")
+
+
+def read_passages(path: str | Path) -> Iterator[dict[str, str]]:
+    """`question`, `context` (the answer's sentence) and `answer` of every short answer of a JSONL file."""
+    for row in _lines(path):
+        if row.get("is_impossible") or not row.get("answers"):
+            continue
+        answer, context = untokenized(row["answers"][0]), untokenized(" ".join(row["context"].split()))
+        starts = find_words(answer, context) if 0 < len(answer.split()) <= MAX_ANSWER_WORDS else []
+        if not starts:
+            continue
+        for sentence in re.split(r"(?<=[.!?]) (?=[A-Z\"])", context):
+            if find_words(answer, sentence):
+                if len(sentence) + len(row["question"]) <= MAX_CHARS:
+                    yield {"question": row["question"].strip(), "context": sentence, "answer": answer}
+                break
+
+
+def read_wiki(path: str | Path, limit: int = 600) -> Iterator[str]:
+    """First paragraphs of the articles of a JSONL file with `text`."""
+    for number, row in enumerate(_lines(path)):
+        if number >= limit:
+            return
+        yield from (p for p in row["text"].split("\n")[:12] if len(p) > 60)

@@ -1,0 +1,199 @@
+"""Reading examples: a question and a context of one to four sentences of which exactly one is about the subject.
+
+Nothing here contradicts a remembered fact and every context holds its answer: mini stays naive about conflict.
+The facts that mini does not remember are also told of made-up subjects, with other objects of the relation.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from kaft_promot.knowledge.relations import RELATIONS
+from kaft_promot.mini.facts import READING_TRAIN, REMEMBERED, UNREAD, Fact, find_words, phrases
+from kaft_promot.mini.names import made_up
+
+# Objects of these types may be replaced by made-up names; the others come from the relation's own objects.
+NAME_TYPES = frozenset({"place", "organisation", "team"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """A sentence that answers one question about its subject."""
+
+    relation: str
+    subject: str
+    answer: str
+    sentence: str
+
+    def question(self, wording: int) -> str:
+        return RELATIONS[self.relation].question(self.subject, wording)
+
+
+def closed_book_prompt(question: str) -> str:
+    return f"question: {question}"
+
+
+def reading_prompt(question: str, context: str) -> str:
+    return f"question: {question} context: {context}"
+
+
+def replace_words(text: str, swaps: Mapping[str, str]) -> str:
+    """Replaces whole words by whole words, all at once: what came in is never replaced again."""
+    parts = [text]
+    for old in sorted(swaps, key=len, reverse=True):
+        split: list[str] = []
+        for part in parts:
+            at = 0
+            if not part.startswith("\0"):
+                for start in find_words(old, part):
+                    split += [part[at:start], "\0" + swaps[old]]
+                    at = start + len(old)
+            split.append(part[at:])
+        parts = split
+    return "".join(part.removeprefix("\0") for part in parts)
+
+
+class Reader:
+    """Draws reading examples of a set of facts.
+
+    Args:
+      facts: all facts with their splits.
+      seed: seed of everything that is drawn.
+      max_context: longest context, in characters; sentences beyond it are left out.
+    """
+
+    def __init__(self, facts: Sequence[Fact], seed: int, max_context: int = 250):
+        self.rng = random.Random(f"{seed} reading")
+        self.max_context = max_context
+        self.real = frozenset(fact.subject for fact in facts)
+        self.remembered_subjects = frozenset(f.subject for f in facts if f.split in REMEMBERED)
+        trained = [f for f in facts if f.split not in UNREAD]
+        self.by_relation: dict[str, list[Passage]] = defaultdict(list)
+        self.subject_names: dict[str, list[str]] = defaultdict(list)
+        self.objects: dict[str, list[str]] = defaultdict(list)
+        for fact in trained:
+            for sentence in fact.sentences:
+                passage = Passage(
+                    relation=fact.relation, subject=fact.subject, answer=fact.answer, sentence=sentence
+                )
+                self.by_relation[fact.relation].append(passage)
+                self.subject_names[fact.relation].append(fact.subject)
+                if fact.answer not in self.objects[fact.relation]:
+                    self.objects[fact.relation].append(fact.answer)
+        self.passages = {
+            split: [p for fact in trained if fact.split == split for p in self._of(fact)]
+            for split in {fact.split for fact in trained}
+        }
+        self.relations = sorted(self.by_relation)
+        # Square roots: rare relations are seen often enough without being learned by heart.
+        self.relation_weights = [len(self.by_relation[r]) ** 0.5 for r in self.relations]
+        self.free = {
+            r: [p for p in self.by_relation[r] if p.subject not in self.remembered_subjects] for r in self.relations
+        }
+
+    @staticmethod
+    def _of(fact: Fact) -> list[Passage]:
+        return [
+            Passage(relation=fact.relation, subject=fact.subject, answer=fact.answer, sentence=s) for s in fact.sentences
+        ]
+
+    def invent(self, passage: Passage) -> Passage | None:
+        """The passage told of a made-up subject, mostly with another object; None where that is not possible."""
+        rng, relation = self.rng, passage.relation
+        subject = made_up(self.subject_names[relation], rng)
+        answer, chance = passage.answer, rng.random()
+        if chance < 0.55:
+            answer = rng.choice(self.objects[relation])
+        elif chance < 0.8 and RELATIONS[relation].answer_type in NAME_TYPES:
+            answer = made_up(self.objects[relation], rng)
+        if subject in self.real or len(subject) < 3 or len(answer) < 2:
+            return None
+        if answer != passage.answer and find_words(answer, passage.sentence):
+            return None
+        sentence = replace_words(passage.sentence, {passage.subject: subject, passage.answer: answer})
+        if find_words(answer, subject) or not find_words(answer, sentence) or self._remembers(sentence):
+            return None
+        return Passage(relation=relation, subject=subject, answer=answer, sentence=sentence)
+
+    def _remembers(self, sentence: str) -> bool:
+        return any(p in self.remembered_subjects for p in phrases(sentence, 8))
+
+    def draw_passage(self, relation: str | None = None) -> Passage:
+        """A passage of training, of `relation` or of any: as it is, or told of a made-up subject."""
+        rng = self.rng
+        while True:
+            chosen = relation or rng.choices(self.relations, self.relation_weights)[0]
+            if rng.random() < 0.35 or not self.free[chosen]:
+                return rng.choice(self.by_relation[chosen])
+            invented = self.invent(rng.choice(self.free[chosen]))
+            if invented:
+                return invented
+            relation = chosen if rng.random() < 0.9 else relation
+
+    def context(self, passage: Passage, others: Iterator[Passage], count: int) -> str:
+        """The passage's sentence among at most `count` sentences of other subjects, in random order."""
+        sentences, size = [passage.sentence], len(passage.sentence)
+        subjects = {passage.subject}
+        for _ in range(4 * count):
+            if len(sentences) > count:
+                break
+            other = next(others)
+            if (
+                size + len(other.sentence) > self.max_context or other.subject in subjects
+                or other.sentence in sentences or find_words(passage.subject, other.sentence)
+                or find_words(other.subject, passage.sentence)
+            ):  # fmt: skip
+                continue
+            subjects.add(other.subject)
+            sentences.append(other.sentence)
+            size += len(other.sentence)
+        self.rng.shuffle(sentences)
+        return " ".join(sentences)
+
+    def _others(self, relation: str) -> Iterator[Passage]:
+        while True:
+            yield self.draw_passage(relation if self.rng.random() < 0.6 else None)
+
+    def draw(self) -> dict[str, str]:
+        """One training example: `inputs`, `targets`, and `relation` and `sentences` for the curious."""
+        rng = self.rng
+        passage = self.draw_passage()
+        wording = 0 if rng.random() < 0.6 else rng.randrange(len(RELATIONS[passage.relation].questions))
+        count = rng.choices((0, 1, 2, 3), (0.4, 0.35, 0.17, 0.08))[0]
+        context = self.context(passage, self._others(passage.relation), count)
+        return {
+            "inputs": reading_prompt(passage.question(wording), context), "targets": passage.answer,
+            "relation": passage.relation,
+        }  # fmt: skip
+
+
+def held_out_examples(
+    facts: Sequence[Fact], split: str, distractors: int, seed: int, max_context: int = 250
+) -> list[dict[str, str]]:
+    """Every fact of `split` with its first sentence among `distractors` other sentences of the same split."""
+    rng = random.Random(f"{seed} held out {distractors}")
+    chosen = [f for f in facts if f.split == split]
+    reader = Reader(facts, seed, max_context)
+    reader.rng = rng
+    passages = [Reader._of(fact)[0] for fact in chosen]
+    by_relation: defaultdict[str, list[Passage]] = defaultdict(list)
+    for passage in passages:
+        by_relation[passage.relation].append(passage)
+
+    def others(relation: str) -> Iterator[Passage]:
+        while True:
+            yield rng.choice(by_relation[relation] if rng.random() < 0.6 else passages)
+
+    return [
+        {
+            "inputs": reading_prompt(p.question(0), reader.context(p, others(p.relation), distractors)),
+            "targets": p.answer, "relation": p.relation, "fact": fact.id, "distractors": distractors,
+        }  # fmt: skip
+        for p, fact in zip(passages, chosen, strict=True)
+    ]
+
+
+READING_SPLITS = (READING_TRAIN, *REMEMBERED)
