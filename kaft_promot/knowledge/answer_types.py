@@ -1,0 +1,72 @@
+"""What kind of thing an answer is: a few coarse types, from the answer and the question word.
+
+The types only have to make a swapped answer plausible, so the rules are few and can be read in
+a minute. In order, the first that fits:
+
+| type | rule |
+| --- | --- |
+| `date` | a month, a year (1000-2099, also with s, BC, AD), or a century or decade |
+| `number` | begins with a digit, a currency sign or a number word (also "about 5"), or "%" |
+| `person` | every main word is capitalised, at most five words, and the question asks who |
+| `place` | the same, and the question asks where or for a place |
+| `name` | the same with any other question |
+| `word` | one or two words |
+| `phrase` | three to six words |
+| `clause` | longer |
+"""
+
+from __future__ import annotations
+
+import re
+
+_MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
+_DATE = re.compile(
+    rf"(?:\b(?:{_MONTHS})\s+\d)|(?:\d\s+(?:{_MONTHS})\b)|^(?:{_MONTHS})$"
+    r"|(?:^|\D)(?:1\d\d\d|20\d\d)s?(?:\D|$)|\b\d+\s*(?:bc|ad|bce|ce)\b|\bcentur(?:y|ies)\b"
+    r"|\b\d0s\b|\bdecades?\b",
+    re.IGNORECASE,
+)
+_COUNTS = (
+    "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen"
+    "|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
+    "|hundreds?|thousands?|millions?|billions?|half|dozens?"
+)
+_NUMBER = re.compile(
+    r"^(?:(?:about|around|nearly|almost|over|under|approximately|roughly|up to|more than"
+    rf"|less than|at least)\s+)?(?:[$€£¥+~-]?\.?\d|(?:{_COUNTS})\b)|%$|\bpercent$",
+    re.IGNORECASE,
+)
+_PERSON_QUESTION = re.compile(r"\b(?:who|whom|whose)\b", re.IGNORECASE)
+_PLACE_QUESTION = re.compile(
+    r"\bwhere\b|\b(?:what|which)\s+(?:\w+\s+)?(?:country|city|state|town|region|place|continent"
+    r"|river|county|province|island|nation|area|location)\b",
+    re.IGNORECASE,
+)
+_SMALL_WORDS = frozenset("of the and de la le von van der du in at for on to a an & al".split())
+
+
+def _is_name(words: list[str]) -> bool:
+    main = [word for word in words if word.lower() not in _SMALL_WORDS]
+    return bool(main) and len(words) <= 5 and all(word[:1].isupper() for word in main)
+
+
+def classify(answer: str, question: str = "") -> str:
+    """The answer's type, by the table above.
+
+    >>> classify("10th and 11th centuries"), classify("$4.5 million"), classify("France")
+    ('date', 'number', 'name')
+    >>> classify("Rollo", "Who was the duke?")
+    'person'
+    """
+    if _DATE.search(answer):
+        return "date"
+    if _NUMBER.search(answer.strip()):
+        return "number"
+    words = answer.split()
+    if _is_name(words):
+        if _PERSON_QUESTION.search(question):
+            return "person"
+        return "place" if _PLACE_QUESTION.search(question) else "name"
+    if len(words) <= 2:
+        return "word"
+    return "phrase" if len(words) <= 6 else "clause"

@@ -1,0 +1,229 @@
+"""From examples to KAFT records of the four context kinds (Li et al. 2023; METHODS section 1).
+
+| context kind | context | target |
+| --- | --- | --- |
+| relevant | the data set's own | gold answer |
+| counterfactual | the same, every mention of the answer replaced by a proposal | the proposal |
+| irrelevant | one that does not hold the answer | the base model's closed-book answer |
+| empty | none | the base model's closed-book answer |
+
+Two passes over the input: one builds the index of the corpus, one writes. What an example becomes
+depends on (seed, example id), the example and the index only, so neither the order of the input
+nor the number of workers changes a record. Nothing is lost in silence: every example times every
+wanted kind ends as one record written, one row of `rejected.jsonl`, or one count of "not
+applicable" (an unanswerable question has no relevant context).
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from kaft_promot.errors import UserError
+from kaft_promot.knowledge import files, irrelevant
+from kaft_promot.knowledge.augmenter import (
+    DEFAULT_PROPOSERS,
+    Augmenter,
+    NotApplicable,
+    Settings,
+    check_answers,
+    parse_choices,
+)
+from kaft_promot.knowledge.corpus import CorpusIndex
+from kaft_promot.knowledge.probe import read_answers
+from kaft_promot.knowledge.proposers import parse_proposers
+from kaft_promot.knowledge.readers import read_placed
+from kaft_promot.knowledge.readers.base import Placed
+from kaft_promot.knowledge.records import GENERATOR_VERSION, KaftRecord, QAExample
+from kaft_promot.knowledge.summary import Summary
+from kaft_promot.knowledge.targets import KINDS
+
+
+def augment(
+    examples: Iterable[QAExample],
+    parametric_answers: Mapping[str, str] | None,
+    *,
+    index: CorpusIndex | None = None,
+    settings: Settings | None = None,
+    rejects: files.Rejects | None = None,
+    not_applicable: collections.Counter[str] | None = None,
+) -> Iterator[KaftRecord]:
+    """Makes KAFT records from examples in memory or from a stream.
+
+    Args:
+      examples: the examples; kept in memory if there is no index yet.
+      parametric_answers: example id -> closed-book answer; None if not probed.
+      index: of the corpus that proposals and random contexts are drawn from; by default of
+        `examples`. Chunks of one corpus that share its index give the records of the whole.
+      settings: see `Settings`.
+      rejects: takes every record that cannot be made, with its reason.
+      not_applicable: takes the counts of `{kind}/{reason}` that do not apply.
+
+    Returns:
+      An iterator over sound records, in the order of the examples.
+    """
+    settings = settings or Settings()
+    if index is None:
+        examples = list(examples)
+        index = CorpusIndex(examples)
+    augmenter = Augmenter(index, settings, parametric_answers)
+    rejects = files.Rejects(keep=False) if rejects is None else rejects
+    counts = collections.Counter() if not_applicable is None else not_applicable
+    nowhere = itertools.repeat(files.Place("(memory)"))
+    return _run(zip(nowhere, examples, strict=False), augmenter, rejects, counts)
+
+
+def _run(
+    placed: Iterable[Placed],
+    augmenter: Augmenter,
+    rejects: files.Rejects,
+    not_applicable: collections.Counter[str],
+) -> Iterator[KaftRecord]:
+    for place, example in placed:
+        for kind, outcome in augmenter.outcomes(example):
+            if isinstance(outcome, KaftRecord):
+                yield outcome
+            elif isinstance(outcome, NotApplicable):
+                not_applicable[f"{kind}/{outcome.reason}"] += 1
+            else:
+                rejects.add(
+                    place,
+                    f"{kind}/{outcome.reason}",
+                    outcome.detail,
+                    source_id=example.id,
+                    context_kind=kind,
+                )
+
+
+def augment_file(
+    inputs: files.PathLike | Sequence[files.PathLike],
+    output_dir: files.PathLike,
+    *,
+    format: str = "auto",
+    proposer: str | Sequence[str] = DEFAULT_PROPOSERS,
+    irrelevant_kinds: str | Sequence[str] = irrelevant.IRRELEVANT_CHOICES,
+    parametric_answers: files.PathLike | Mapping[str, str] | None = None,
+    kinds: str | Sequence[str] = KINDS,
+    seed: int = 0,
+    suffixes: bool = True,
+    base_checkpoint: str | None = None,
+    split: str | None = None,
+    progress: bool = False,
+) -> Summary:
+    """Reads question files and writes KAFT records: the work of `kaft-promot augment`.
+
+    Writes into `output_dir`, all together once all is done: `records.jsonl`, `rejected.jsonl` (one
+    row for every input row and every record refused, with file, line and reason) and
+    `summary.json`; with a `split` they are called `{split}.jsonl`, `{split}.rejected.jsonl` and
+    `{split}.summary.json`, which is where the SeqIO tasks look for them.
+
+    Args:
+      inputs: a question file or several; gzip or plain.
+      output_dir: made if needed.
+      format: one of `readers.FORMATS`.
+      proposer: names of proposers, a list or with commas; tried in order.
+      irrelevant_kinds: of `annotated` and `random`.
+      parametric_answers: the file that `kaft-promot probe` wrote, or example id -> answer.
+      kinds: of `relevant`, `counterfactual`, `irrelevant`, `empty`.
+      seed: of all draws.
+      suffixes: whether targets announce their source.
+      base_checkpoint: the checkpoint that was probed; by default what the file of answers says.
+      split: e.g. "train".
+      progress: whether to show a progress bar.
+
+    Returns:
+      The counts.
+
+    Raises:
+      UserError: an input cannot be read at all, a name is unknown, parametric answers are needed
+        and not given or belong to another checkpoint, or the output cannot be written.
+    """
+    paths = [inputs] if isinstance(inputs, files.PathLike) else list(inputs)
+    settings = Settings(
+        kinds=parse_choices(kinds, KINDS, "context kind"),
+        proposers=parse_proposers(proposer),
+        irrelevant=parse_choices(
+            irrelevant_kinds, irrelevant.IRRELEVANT_CHOICES, "kind of irrelevant context"
+        ),
+        seed=seed,
+        suffixes=suffixes,
+        base_checkpoint=base_checkpoint,
+    )
+    names = ("records.jsonl", "rejected.jsonl", "summary.json")
+    if split is not None:
+        names = (f"{split}.jsonl", f"{split}.rejected.jsonl", f"{split}.summary.json")
+    with files.AtomicFolder(output_dir) as folder:
+        rejected = folder.open(names[1])
+        bad_answers = files.Rejects(rejected)
+        answers: Mapping[str, str] | None
+        if isinstance(parametric_answers, files.PathLike):
+            answers, probed = read_answers(parametric_answers, bad_answers)
+            settings = _with_checkpoint(settings, probed, parametric_answers)
+        else:
+            answers = parametric_answers
+        check_answers(settings, answers)
+        bad_rows = files.Rejects(keep=False)
+        placed = _bar(read_placed(paths, format, bad_rows), "index", progress)
+        augmenter = Augmenter(CorpusIndex(example for _, example in placed), settings, answers)
+        bad_rows = files.Rejects(rejected)
+        bad_records = files.Rejects(rejected)
+        counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+        placed = _bar(_counted(read_placed(paths, format, bad_rows), counts), "write", progress)
+        out = folder.open(names[0])
+        for record in _run(placed, augmenter, bad_records, counts["not_applicable"]):
+            out.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
+            counts["written"][record.context_kind] += 1
+            if record.irrelevant_kind is not None:
+                counts["irrelevant_kinds"][record.irrelevant_kind] += 1
+            if record.substitution is not None:
+                counts["proposers"][record.substitution.proposer] += 1
+        examples = counts["read"]["examples"]
+        summary = Summary(
+            settings=_described(settings, paths, format),
+            rows_read=examples + len(bad_rows),
+            examples=examples,
+            rejected_rows=dict(bad_rows.counts),
+            rejected_answers=dict(bad_answers.counts),
+            written=dict(counts["written"]),
+            irrelevant_kinds=dict(counts["irrelevant_kinds"]),
+            proposers=dict(counts["proposers"]),
+            rejected_records=dict(bad_records.counts),
+            not_applicable=dict(counts["not_applicable"]),
+        )
+        json.dump(dataclasses.asdict(summary), folder.open(names[2]), indent=2)
+    return summary
+
+
+def _counted(
+    placed: Iterable[Placed], counts: Mapping[str, collections.Counter[str]]
+) -> Iterator[Placed]:
+    for item in placed:
+        counts["read"]["examples"] += 1
+        yield item
+
+
+def _bar(placed: Iterable[Placed], what: str, show: bool) -> Iterable[Placed]:
+    return tqdm(placed, desc=f"augment: {what}", unit="example", disable=not show)
+
+
+def _with_checkpoint(settings: Settings, probed: str | None, path: files.PathLike) -> Settings:
+    named = settings.base_checkpoint
+    if named is not None and probed is not None and named != probed:
+        raise UserError(
+            f"{path} was probed from {probed!r}, not from --base_checkpoint={named!r}; "
+            "records belong to one base model"
+        )
+    return dataclasses.replace(settings, base_checkpoint=named or probed)
+
+
+def _described(
+    settings: Settings, paths: Sequence[files.PathLike], format: str
+) -> dict[str, Any]:
+    described = {"inputs": [str(path) for path in paths], "format": format}
+    return described | dataclasses.asdict(settings) | {"generator_version": GENERATOR_VERSION}

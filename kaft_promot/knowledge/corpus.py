@@ -1,0 +1,151 @@
+"""What must be known of the whole input before one example can be augmented.
+
+Built in one pass and never changed after: the candidate answers of each relation and type with
+all ways to write them, the facts of each subject, and the pool of contexts. Everything is sorted
+by content, so it does not depend on the order of the input.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+
+from kaft_promot.knowledge.answer_types import classify
+from kaft_promot.knowledge.records import QAExample
+from kaft_promot.knowledge.text import normal_forms, normalize_answer
+
+CONTEXT_POOL_LIMIT = 200_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entity:
+    """Something that answers questions: its most frequent surface first among all `aliases`."""
+
+    aliases: tuple[str, ...]
+    forms: tuple[str, ...]
+    """The aliases' distinct normal forms, `forms[0]` that of the canonical answers."""
+
+    @property
+    def surface(self) -> str:
+        return self.aliases[0]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PoolContext:
+    """A context that may be lent to another question."""
+
+    text: str
+    title: str | None
+    subject: str | None
+
+
+def answer_type(example: QAExample) -> str:
+    """The type of an example's answer: what its source says, else by `answer_types.classify`."""
+    return example.answer_type or classify(example.answers[0], example.question)
+
+
+class CorpusIndex:
+    """The index of all examples of a run.
+
+    Args:
+      examples: every example, in any order. Read once.
+      context_limit: at most so many contexts are kept for `random` irrelevant contexts (those
+        with the smallest hashes: a sample that does not depend on the order).
+
+    Attributes:
+      by_relation: relation -> its candidate answers, sorted.
+      by_type: answer type -> its candidate answers, sorted.
+    """
+
+    def __init__(
+        self, examples: Iterable[QAExample], *, context_limit: int = CONTEXT_POOL_LIMIT
+    ) -> None:
+        canonical: dict[str, collections.Counter[str]] = collections.defaultdict(
+            collections.Counter
+        )
+        others: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+        relations: dict[str, set[str]] = collections.defaultdict(set)
+        types: dict[str, set[str]] = collections.defaultdict(set)
+        facts: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
+        contexts: dict[bytes, PoolContext] = {}
+        for example in examples:
+            if example.context:
+                _add_context(contexts, example, context_limit)
+            if not example.answers:
+                continue
+            key = normalize_answer(example.answers[0])
+            canonical[key][example.answers[0]] += 1
+            others[key].update(example.answers[1:])
+            types[answer_type(example)].add(key)
+            if example.relation:
+                relations[example.relation].add(key)
+                if example.subject:
+                    facts[normalize_answer(example.subject), example.relation].add(key)
+        self._entities = {
+            key: _entity(key, canonical[key], others[key]) for key in sorted(canonical)
+        }
+        self.by_relation = self._pools(relations)
+        self.by_type = self._pools(types)
+        self._facts = {key: sorted(objects) for key, objects in facts.items() if len(objects) > 1}
+        keys_of_form: dict[str, set[str]] = collections.defaultdict(set)
+        for key, entity in self._entities.items():
+            for form in entity.forms:
+                keys_of_form[form].add(key)
+        self._keys_of_form = {form: tuple(sorted(keys)) for form, keys in keys_of_form.items()}
+        self._contexts = [contexts[digest] for digest in sorted(contexts)[:context_limit]]
+
+    def _pools(self, members: dict[str, set[str]]) -> dict[str, tuple[Entity, ...]]:
+        return {
+            name: tuple(self._entities[key] for key in sorted(keys))
+            for name, keys in members.items()
+        }
+
+    @property
+    def contexts(self) -> list[PoolContext]:
+        """The pool of contexts, without doubles."""
+        return self._contexts
+
+    def same_things(self, answers: Iterable[str]) -> tuple[str, ...]:
+        """The normal forms of some answers and of every alias that the corpus gives them."""
+        forms = dict.fromkeys(normal_forms(answers))
+        for form in tuple(forms):
+            for key in self._keys_of_form.get(form, ()):
+                forms.update(dict.fromkeys(self._entities[key].forms))
+        return tuple(forms)
+
+    def other_right_answers(self, example: QAExample) -> tuple[str, ...]:
+        """Normal forms of the objects that the corpus gives for the same subject and relation."""
+        if example.relation is None or example.subject is None:
+            return ()
+        keys = self._facts.get((normalize_answer(example.subject), example.relation), ())
+        own = normalize_answer(example.answers[0]) if example.answers else ""
+        return tuple(f for key in keys if key != own for f in self._entities[key].forms)
+
+
+def _add_context(
+    contexts: dict[bytes, PoolContext], example: QAExample, limit: int
+) -> None:
+    assert example.context is not None
+    digest = hashlib.blake2b(example.context.encode(), digest_size=16).digest()
+    entry = PoolContext(example.context, example.title, example.subject)
+    held = contexts.get(digest)
+    # Two examples may share a context and differ in title or subject: keep the same one always.
+    if held is None or _order(entry) < _order(held):
+        contexts[digest] = entry
+    if len(contexts) > 2 * limit:
+        for far in sorted(contexts)[limit:]:
+            del contexts[far]
+
+
+def _order(context: PoolContext) -> tuple[str, str]:
+    return context.title or "", context.subject or ""
+
+
+def _entity(
+    key: str, canonical: collections.Counter[str], others: collections.Counter[str]
+) -> Entity:
+    names = sorted(canonical, key=lambda name: (-canonical[name], name))
+    names += sorted(others.keys() - canonical.keys(), key=lambda name: (-others[name], name))
+    return Entity(tuple(names), tuple(dict.fromkeys((key, *normal_forms(names)))))
