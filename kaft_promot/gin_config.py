@@ -14,14 +14,15 @@ import inspect
 import pathlib
 import re
 import tokenize
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gin
 
 from kaft_promot.errors import UserError
 
-_MACRO_DEFINITION = re.compile(r"^([A-Za-z_][\w/]*)\s*=(?!=)")
+# `NAME = ...`, `scope/function.parameter = ...`, or the first line of a block, `scope/function:`
+_LEFT_SIDE = re.compile(r"^([A-Za-z_][\w./]*)\s*(=(?!=)|:\s*(?:#.*)?$)")
 _GIN_FLAG = "--gin."
 
 
@@ -55,7 +56,10 @@ def split_gin_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def parse_gin(
-    files: Sequence[str], bindings: Sequence[str] = (), search_paths: Sequence[str] = ()
+    files: Sequence[str],
+    bindings: Sequence[str] = (),
+    search_paths: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
     """Replaces the gin configuration by that of files and bindings, and checks it.
 
@@ -68,31 +72,44 @@ def parse_gin(
       bindings: `NAME=VALUE` strings; a VALUE that is no gin value is taken as a string, so that
         `MODEL_DIR=/tmp/a` means `MODEL_DIR='/tmp/a'`.
       search_paths: folders.
+      defaults: macros that hold unless a file or a binding says otherwise, in whatever order the
+        files come.
 
     Raises:
       UserError: for a missing file, a syntax error, an unknown function or parameter, a macro that
         nothing uses, and a required macro without a value.
     """
     gin.clear_config()
+    for name, default in (defaults or {}).items():
+        gin.bind_parameter((name, "gin.macro", "value"), default)
     folders = [*search_paths, str(packaged_gin_folder())]
     for folder in folders:
         if folder not in gin.config._LOCATION_PREFIXES:
             gin.add_config_file_search_path(folder)
-    defined: dict[str, str] = {}  # macro that the user defined -> where
+    defined: dict[str, str] = {}  # what the user set -> where
     for file in files:
         path = _find_gin_file(file, folders, f"--gin_file={file}")
-        defined |= _user_macros(path, folders)  # also finds missing includes before gin does
+        defined |= _left_sides(path, folders)  # also finds missing includes before gin does
         _run_parser(lambda path=path: gin.parse_config_file(str(path)), str(path))
     for binding in bindings:
         name, _, value = binding.partition("=")
         where = f"{_GIN_FLAG}{binding}"
         text = _as_gin_value(name, value, where)
         _run_parser(lambda name=name, text=text: gin.parse_config(f"{name} = {text}"), where)
-        if "." not in name:
-            defined[name] = where
+        defined[name] = where
     _check_required()
     _check_used(defined)
-    _check_scopes()
+    _check_scopes(defined)
+
+
+def macro_value(name: str) -> Any:
+    """The value of a macro in the present configuration, or None."""
+    return gin.config._CONFIG.get((name, "gin.macro"), {}).get("value")
+
+
+def whole_config() -> str:
+    """The present configuration as a gin file: everything that was set, used or not yet."""
+    return gin.config_str()
 
 
 def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -104,7 +121,9 @@ def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise UserError(str(error).split("\n  In call to configurable")[0]) from error
     except (RuntimeError, TypeError) as error:
         text = str(error)
-        missing = re.search(r"Required bindings for `(\S+)` not provided in config: (\[.*?\])", text)
+        missing = re.search(
+            r"Required bindings for `(\S+)` not provided in config: (\[.*?\])", text
+        )
         missing = missing or re.search(
             r"(\w+)\(\) missing \d+ required .*?No values supplied by Gin or caller for "
             r"arguments: (\[.*?\])",
@@ -216,17 +235,18 @@ def _as_gin_value(name: str, value: str, where: str) -> str:
 def _present_value(name: str) -> Any:
     """The value that a macro or parameter has before it is overridden, or None."""
     if "." not in name:
-        return gin.config._CONFIG.get((name, "gin.macro"), {}).get("value")
+        return macro_value(name)
     *_, target = name.split("/")
     selector, parameter = target.rsplit(".", 1)
     default = _parameters(selector).get(parameter)
     return None if default is None else default.default
 
 
-def _user_macros(path: pathlib.Path, folders: Sequence[str]) -> dict[str, str]:
-    """Macros that a file and the files that it includes define, each with its place.
+def _left_sides(path: pathlib.Path, folders: Sequence[str]) -> dict[str, str]:
+    """What a file and the files that it includes set, each with its place.
 
-    The package's own files are left out: a model file may define more than one verb uses.
+    Macros are under their names, bindings as `scope/function.parameter`, blocks as
+    `scope/function:`. The package's own files are left out: they may say more than one verb uses.
     """
     if path.resolve().is_relative_to(packaged_gin_folder().resolve()):
         return {}
@@ -239,10 +259,10 @@ def _user_macros(path: pathlib.Path, folders: Sequence[str]) -> dict[str, str]:
         included = re.match(r"^include\s+['\"]([^'\"]+)['\"]", line)
         if included:
             file = _find_gin_file(included.group(1), folders, f"{path}:{number}")
-            found |= _user_macros(file, folders)
-        definition = _MACRO_DEFINITION.match(line)
-        if definition:
-            found[definition.group(1)] = f"{path}:{number}"
+            found |= _left_sides(file, folders)
+        left = _LEFT_SIDE.match(line)
+        if left:
+            found[left[1] + (":" if left[2].startswith(":") else "")] = f"{path}:{number}"
     return found
 
 
@@ -264,24 +284,21 @@ def _check_required() -> None:
         raise UserError(f"no value for {', '.join(missing)}: add {flags}")
 
 
-def _check_used(defined: dict[str, str]) -> None:
+def _check_used(defined: Mapping[str, str]) -> None:
     used = set(_macro_references())
     for name, where in defined.items():
-        if name not in used:
+        if not re.search(r"[.:]", name) and name not in used:
             raise UserError(f"{where}: nothing uses {name}{_similar(name, sorted(used))}")
 
 
-def _check_scopes() -> None:
+def _check_scopes(defined: Mapping[str, str]) -> None:
     """A binding under a scope that no reference enters would be ignored."""
     entered = set()
     for reference in gin.config.iterate_references(gin.config._CONFIG):
         if reference.configurable.selector not in ("gin.macro", "gin.constant"):
             entered.update(reference.scopes)
-    for (scope, selector), parameters in gin.config._CONFIG.items():
-        if selector == "gin.macro" or not scope or scope.split("/")[-1] in entered:
-            continue
-        short = selector.rsplit(".", 1)[-1]
-        binding = f"{scope}/{short}.{next(iter(parameters))}"
-        raise UserError(
-            f"{binding}: nothing uses the scope {scope}{_similar(scope, sorted(entered))}"
-        )
+    for name, where in defined.items():
+        *scopes, last = name.split("/")
+        if re.search(r"[.:]", last) and scopes and scopes[-1] not in entered:
+            close = _similar(scopes[-1], sorted(entered))
+            raise UserError(f"{where}: nothing uses the scope {scopes[-1]}{close}")

@@ -13,13 +13,16 @@ from kaft_promot.interop.checkpoint import (
 )
 from kaft_promot.interop.export import export_model
 from kaft_promot.interop.native import write_native
+from kaft_promot.interop.vocabulary import choose_vocabulary, run_vocabulary
 
 __all__ = [
     "Model",
     "check_params",
+    "choose_vocabulary",
     "export_model",
     "infer_config",
     "load_model",
     "load_params",
+    "run_vocabulary",
     "write_native",
 ]

@@ -9,18 +9,24 @@ from typing import Any
 from kaft_promot.errors import UserError
 from kaft_promot.interop import huggingface, native, t5x
 from kaft_promot.interop.model import Model
-from kaft_promot.models import Params, T5Config, abstract_params, flatten, stack_layers
-
-_MINI = pathlib.Path(__file__).resolve().parent.parent / "assets" / "mini"
+from kaft_promot.interop.vocabulary import MINI, checkpoint_vocabulary
+from kaft_promot.models import (
+    Params,
+    T5Config,
+    abstract_params,
+    flatten,
+    stack_layers,
+    unstack_layers,
+)
 
 
 def load_params(path: str | os.PathLike, config: T5Config | None = None) -> Params:
     """Parameters from any checkpoint that this project reads.
 
     Args:
-      path: 'mini' (the packaged model); a run's MODEL_DIR or an exported folder
-        (`model.safetensors`); a Hugging Face T5 folder; a T5X checkpoint, or a folder of them
-        (the newest is taken).
+      path: 'mini' (the packaged model); a run's MODEL_DIR, or one of its `checkpoints/STEP`; an
+        exported folder (`model.safetensors`); a Hugging Face T5 folder; a T5X checkpoint, or a
+        folder of them (the newest is taken).
       config: the network that the parameters are for; their shapes are checked against it, and
         layers are stacked if it says `scan_layers`.
 
@@ -54,22 +60,40 @@ def load_model(path: str | os.PathLike, config: T5Config | None = None) -> Model
 def read(path: str | os.PathLike) -> Model:
     """Reads any checkpoint as it is, without checking it against a configuration."""
     if str(path) == "mini":
-        return dataclasses.replace(native.read_native(_MINI), origin="mini")
+        return dataclasses.replace(native.read_native(MINI), origin="mini")
     if "://" in str(path):
         raise UserError(f"{path}: only local files can be read; copy the checkpoint here first")
     path = pathlib.Path(path).expanduser()
     if not path.exists():
         raise UserError(f"{path}: no such checkpoint (a folder, a file, or the name mini)")
+    if path.parent.name == "checkpoints" and path.name.isdigit():
+        return _read_run(path.parent.parent, int(path.name))
     folder = path.parent if path.name.endswith(".safetensors") else path
     if (folder / "config.json").is_file():
         return huggingface.read_huggingface(folder)
     if (folder / native.TENSORS).is_file():
         return native.read_native(folder)
+    if (folder / "checkpoints").is_dir():
+        return _read_run(folder, "latest")
     if t5x.is_t5x(path):
         return t5x.read_t5x(path)
     raise UserError(
         f"{path}: no checkpoint in it; expected {native.TENSORS} (a finished run, an export), "
         "config.json (Hugging Face), or T5X's checkpoint_N"
+    )
+
+
+def _read_run(model_dir: pathlib.Path, step: int | str) -> Model:
+    """A training checkpoint of a run that did not come to its end, or of an earlier step."""
+    from kaft_promot.training import load_run  # which imports this room
+
+    config, params = load_run(model_dir, step)
+    return Model(
+        params=unstack_layers(params),
+        config=dataclasses.replace(config, scan_layers=False),
+        vocabulary=checkpoint_vocabulary(model_dir),
+        step=step if isinstance(step, int) else None,
+        origin=str(model_dir),
     )
 
 

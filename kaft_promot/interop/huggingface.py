@@ -69,7 +69,7 @@ def read_huggingface(folder: pathlib.Path) -> Model:
     return Model(
         params=unflatten(flat),
         config=config,
-        vocabulary=_vocabulary(folder),
+        vocabulary=vocabulary_in(folder),
         origin=str(folder),
     )
 
@@ -229,7 +229,8 @@ def huggingface_name(path: str) -> tuple[str, bool]:
     raise UserError(f"parameter {path}: Hugging Face's T5 has no place for it")
 
 
-def _vocabulary(folder: pathlib.Path) -> str | None:
+def vocabulary_in(folder: pathlib.Path) -> str | None:
+    """The vocabulary that lies in a Hugging Face folder, None if there is none that T5 uses."""
     if (folder / "spiece.model").exists():
         return str(folder / "spiece.model")
     if (folder / "tokenizer_config.json").exists():

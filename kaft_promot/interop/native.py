@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from kaft_promot.errors import UserError
+from kaft_promot.feeding.vocabulary import vocabulary_path
 from kaft_promot.interop.model import Model
 from kaft_promot.interop.tensors import read_json, read_safetensors, write_json, write_safetensors
-from kaft_promot.models import Params, T5Config, flatten, unflatten, unstack_layers
+from kaft_promot.models import T5Config, flatten, unflatten, unstack_layers
 
 TENSORS = "model.safetensors"
 CONFIG = "model_config.json"
@@ -33,11 +34,10 @@ def read_native(folder: pathlib.Path) -> Model:
     config, vocabulary, step = None, None, None
     if (folder / CONFIG).exists():
         fields = read_json(folder / CONFIG)
-        vocabulary = fields.pop("vocabulary", None)
-        step = fields.pop("step", None)
-        config = config_from_json(fields, folder / CONFIG)
-        if vocabulary and (folder / vocabulary).exists():
-            vocabulary = str(folder / vocabulary)
+        vocabulary = vocabulary_in(folder, fields)
+        step = fields.get("step")
+        sizes = {k: v for k, v in fields.items() if k not in ("vocabulary", "step")}
+        config = config_from_json(sizes, folder / CONFIG)
     tensors = read_safetensors(folder / TENSORS)
     params = unflatten({name.replace(".", "/"): value for name, value in tensors.items()})
     return Model(params=params, config=config, vocabulary=vocabulary, step=step, origin=str(folder))
@@ -80,9 +80,17 @@ def write_native(
     return folder / TENSORS
 
 
+def vocabulary_in(folder: pathlib.Path, fields: Mapping[str, Any]) -> str | None:
+    """The vocabulary that a `model_config.json` names; a file in the folder as its whole path."""
+    name = fields.get("vocabulary")
+    if name and (folder / name).exists():
+        return str(folder / name)
+    return name
+
+
 def copy_vocabulary(vocabulary: str, folder: pathlib.Path, name: str) -> str:
     """Copies a vocabulary file into `folder`; names such as 'bytes' are returned as they are."""
-    source = pathlib.Path(vocabulary)
+    source = vocabulary_path(vocabulary)
     if not source.is_file():
         return vocabulary
     if source.resolve() != (folder / name).resolve():

@@ -1,0 +1,166 @@
+"""Evaluates a checkpoint: a suite on KAFT records, or the examples of a SeqIO task.
+
+Sample rows are appended to `rows.jsonl`; the same command again evaluates only what is missing.
+"""
+
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import gin
+
+from kaft_promot.errors import UserError
+from kaft_promot.evaluation import metrics, statistics, suites
+from kaft_promot.evaluation.formatting import interval, percent
+from kaft_promot.evaluation.report import build, write_report, write_results
+from kaft_promot.evaluation.results import write_json
+from kaft_promot.evaluation.rows import Row
+from kaft_promot.evaluation.runner import run_suite
+from kaft_promot.evaluation.table import render
+from kaft_promot.feeding import DatasetConfig, eval_examples
+from kaft_promot.infer import load_predictor
+from kaft_promot.knowledge.targets import split_source
+from kaft_promot.models import T5Config
+
+
+@gin.configurable
+def evaluate(
+    *,
+    checkpoint_path: str,
+    output_dir: str,
+    suite: str = "grounding",
+    data: str | None = None,
+    dataset: DatasetConfig | None = None,
+    arm: str = "model",
+    module: str | None = None,
+    model_config: T5Config | None = None,
+    vocabulary: str | None = None,
+    bootstrap_seed: int = 0,
+) -> str:
+    """Evaluates one checkpoint and writes rows, `results.json` and, for a suite, `report.html`.
+
+    Args:
+      checkpoint_path: any checkpoint.
+      output_dir: made if it does not exist; several arms may share one.
+      suite: name of a suite (see `eval/`), used with `data`.
+      data: what the suite reads; for `grounding`, a records file of `kaft-promot augment`.
+      dataset: a SeqIO task or mixture instead of a suite: exact match and F1 of the outputs
+        against its targets (announced sources stripped).
+      arm: name of this checkpoint in rows and report.
+      module: a module of the user's own that registers the suite.
+      model_config: None takes the checkpoint's own.
+      vocabulary: None takes the checkpoint's own.
+      bootstrap_seed: of the intervals.
+
+    Returns:
+      The figures as a table.
+
+    Raises:
+      UserError: for data, checkpoints and vocabularies that cannot be used.
+    """
+    with_task = dataset is not None and bool(dataset.mixture_or_task_name)
+    if with_task == (data is not None):
+        raise UserError("eval needs one of --gin.EVAL_DATA and --gin.MIXTURE_OR_TASK_NAME")
+    folder = pathlib.Path(output_dir)
+    if data is not None:
+        if not pathlib.Path(data).is_file():
+            raise UserError(f"EVAL_DATA={data}: no such file")
+        found = suites.get(suite, module)
+    predictor = load_predictor(checkpoint_path, model_config, vocabulary)
+    rows_path = folder / "rows.jsonl"
+    note = {"checkpoint": str(checkpoint_path)}
+    if data is not None:
+        run_suite(
+            found,
+            predictor,
+            data,
+            arm=arm,
+            rows_path=rows_path,
+            checkpoint=checkpoint_path,
+            note=note,
+        )
+        results = build(rows_path, bootstrap_seed)
+        write_results(results, folder)
+        write_report(rows_path, folder / "report.html", seed=bootstrap_seed)
+        return render(results.estimates)
+    assert dataset is not None
+    suite_of_task = task_suite(dataset)
+    rows = run_suite(
+        suite_of_task,
+        predictor,
+        dataset,
+        arm=arm,
+        rows_path=rows_path,
+        checkpoint=checkpoint_path,
+        note=note,
+    )
+    return _task_table(rows, arm, folder, bootstrap_seed)
+
+
+def task_suite(dataset: DatasetConfig) -> suites.Suite:
+    """A SeqIO task or mixture as a suite: exact match and F1 against its targets.
+
+    Its data is the `DatasetConfig`; examples of a mixture are told apart by their task's name.
+    """
+    return suites.Suite(
+        name=dataset.mixture_or_task_name,
+        description=f"{dataset.mixture_or_task_name}, split {dataset.split}",
+        tasks=(
+            suites.EvalTask(
+                name=dataset.mixture_or_task_name,
+                examples=_task_examples,
+                read=_read,
+                score=_score,
+            ),
+        ),
+    )
+
+
+def _task_examples(dataset: DatasetConfig) -> Iterator[suites.EvalExample]:
+    for number, example in enumerate(eval_examples(dataset)):
+        for name in ("inputs_pretokenized", "targets_pretokenized"):
+            if name not in example:
+                raise UserError(
+                    f"task {example['task']!r} gives no {name}: put "
+                    "seqio.preprocessors.tokenize among its preprocessors"
+                )
+        name = f"{example['task']}:{dataset.split}:{number}"
+        target = example["targets_pretokenized"]
+        yield suites.EvalExample(
+            example_id=name,
+            question_id=str(example.get("source_id", example.get("id", name))),
+            prompt=example["inputs_pretokenized"],
+            fields={"seqio_task": example["task"], "target": target},
+        )
+
+
+def _read(output: str) -> Mapping[str, Any]:
+    answer, source = split_source(output)
+    return {"answer": answer, "source": source}
+
+
+def _score(row: Mapping[str, Any]) -> dict[str, float]:
+    answer, _ = split_source(row["target"])
+    return {
+        "exact_match": metrics.exact_match(row["answer"], [answer]),
+        "f1": metrics.f1(row["answer"], [answer]),
+    }
+
+
+def _task_table(rows: Iterable[Row], arm: str, folder: pathlib.Path, seed: int) -> str:
+    """Writes `results.json` of one arm on SeqIO tasks; the figures as a table."""
+    by_task: dict[str, list[Row]] = {}
+    for row in rows:
+        by_task.setdefault(row["seqio_task"], []).append(row)
+    lines = [f"{'task':30} {'metric':12} {'percent [95 % interval]':>26} {'n':>7}"]
+    figures: dict[str, dict[str, Any]] = {}
+    for task, of_task in by_task.items():
+        clusters = [row["question_id"] for row in of_task]
+        for metric in ("exact_match", "f1"):
+            values = [row["scores"][metric] for row in of_task]
+            estimate = statistics.bootstrap(values, clusters, seed)
+            figures.setdefault(task, {})[metric] = estimate.to_json()
+            cell = f"{percent(estimate.value)} {interval(estimate)}"
+            lines.append(f"{task:30} {metric:12} {cell:>26} {estimate.n:>7}")
+    write_json({"tasks": {arm: figures}}, folder / "results.json")
+    return "\n".join(lines)

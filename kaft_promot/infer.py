@@ -1,0 +1,185 @@
+"""Predictions of a checkpoint: for the lines of a file, or the examples of a SeqIO task.
+
+Predictions are sample rows (see `kaft_promot.evaluation.rows`), appended as they come; the same
+command again continues where it was stopped.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gin
+from tqdm import tqdm
+
+from kaft_promot.decoding import Predictor
+from kaft_promot.errors import UserError
+from kaft_promot.evaluation.rows import Row, RowWriter
+from kaft_promot.feeding import DatasetConfig, eval_examples, load_vocabulary
+from kaft_promot.interop import choose_vocabulary, load_model
+from kaft_promot.knowledge.targets import format_input
+from kaft_promot.models import T5Config
+
+PREDICTIONS = "predictions.jsonl"
+# Prompts a call of the predictor gets: many batches, so that sorting by length pays, and few
+# enough that a stopped run loses little.
+_CHUNK = 512
+_PROMPT_FIELDS = ("prompt", "inputs", "inputs_pretokenized", "input")
+
+
+def load_predictor(
+    checkpoint_path: str,
+    model_config: T5Config | None = None,
+    vocabulary: str | None = None,
+    **settings: Any,
+) -> Predictor:
+    """A predictor for any checkpoint.
+
+    Args:
+      checkpoint_path: what `kaft_promot.interop.load_model` reads.
+      model_config: None takes the checkpoint's own.
+      vocabulary: name or path as in `load_vocabulary`; None takes the checkpoint's own.
+      **settings: of the `Predictor`; those not given are gin's (`Predictor.num_beams`, ...).
+
+    Raises:
+      UserError: for a checkpoint that cannot be read or whose vocabulary is not known or another.
+    """
+    model = load_model(checkpoint_path, model_config)
+    assert model.config is not None  # load_model always finds one
+    chosen = choose_vocabulary(model.vocabulary, vocabulary, str(checkpoint_path))
+    return Predictor(model.config, model.params, load_vocabulary(chosen), **settings)
+
+
+@gin.configurable
+def infer(
+    *,
+    checkpoint_path: str,
+    output_dir: str,
+    input_file: str | None = None,
+    dataset: DatasetConfig | None = None,
+    model_config: T5Config | None = None,
+    vocabulary: str | None = None,
+) -> pathlib.Path:
+    """Writes `output_dir/predictions.jsonl`, one row a prompt, in the order of the prompts.
+
+    Args:
+      checkpoint_path: any checkpoint.
+      output_dir: made if it does not exist.
+      input_file: text, one prompt a line; or `.jsonl` objects with `prompt` (or `inputs`), or with
+        `question` and maybe `context`; all fields are kept in the rows under `inputs`.
+      dataset: a SeqIO task or mixture instead of a file.
+      model_config: None takes the checkpoint's own.
+      vocabulary: None takes the checkpoint's own.
+
+    Returns:
+      The path of the predictions.
+
+    Raises:
+      UserError: for inputs, checkpoints and vocabularies that cannot be used, and for an output
+        folder that holds predictions of something else.
+    """
+    with_task = dataset is not None and bool(dataset.mixture_or_task_name)
+    if with_task == (input_file is not None):
+        raise UserError("infer needs one of --gin.INPUT_FILE and --gin.MIXTURE_OR_TASK_NAME")
+    if input_file is not None:
+        examples, tokens = list(read_prompts(input_file)), {}
+    else:
+        assert dataset is not None
+        examples, tokens = _task_prompts(dataset)
+    if not examples:
+        raise UserError(f"{input_file}: no prompts in it")
+    predictor = load_predictor(checkpoint_path, model_config, vocabulary)
+    path = pathlib.Path(output_dir) / PREDICTIONS
+    with RowWriter(path) as writer:
+        missing = _missing(examples, checkpoint_path, writer)
+        bar = tqdm(total=len(examples), initial=len(examples) - len(missing), unit="prompt")
+        with bar:
+            for start in range(0, len(missing), _CHUNK):
+                rows = missing[start : start + _CHUNK]
+                prompts = [tokens.get(row["example_id"], row["prompt"]) for row in rows]
+                outputs = predictor.generate(prompts, ids=[row["example_id"] for row in rows])
+                writer.append(
+                    {**row, "prediction": output, "checkpoint": str(checkpoint_path)}
+                    for row, output in zip(rows, outputs, strict=True)
+                )
+                bar.update(len(rows))
+    return path
+
+
+def read_prompts(path: str | os.PathLike[str]) -> Iterator[Row]:
+    """Rows without predictions for the lines of a text or `.jsonl` file; empty lines are skipped.
+
+    Raises:
+      UserError: if the file is missing or a line is malformed, naming file and line.
+    """
+    file = pathlib.Path(path)
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+    for number, line in enumerate(lines, start=1):
+        place = f"{file}:{number}"
+        try:
+            text = line.decode("utf-8").rstrip("\r")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{place}: not UTF-8 text") from error
+        if not text.strip():
+            continue
+        fields: dict[str, Any] = {}
+        if file.suffix == ".jsonl":
+            fields, text = _json_prompt(text, place)
+        yield _row(f"{file.name}:{number}", text, fields)
+
+
+def _row(example_id: str, prompt: str, fields: dict[str, Any]) -> Row:
+    return {"arm": "infer", "example_id": example_id, "prompt": prompt, "inputs": fields}
+
+
+def _json_prompt(line: str, place: str) -> tuple[dict[str, Any], str]:
+    try:
+        fields = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{place}: not valid JSON: {error.msg} at column {error.colno}") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{place}: expected a JSON object")
+    for name in _PROMPT_FIELDS:
+        if isinstance(fields.get(name), str):
+            return fields, fields[name]
+    if isinstance(fields.get("question"), str):
+        return fields, format_input(fields["question"], fields.get("context"))
+    raise UserError(f"{place}: no text in a field prompt, inputs or question")
+
+
+def _task_prompts(dataset: DatasetConfig) -> tuple[list[Row], dict[str, list[int]]]:
+    """Rows without predictions, and the token ids of their prompts by example id.
+
+    The model gets the ids rather than the text: they may hold soft-prompt placeholders.
+    """
+    rows: list[Row] = []
+    tokens: dict[str, list[int]] = {}
+    for number, example in enumerate(eval_examples(dataset)):
+        fields = {k: v for k, v in example.items() if isinstance(v, (str, int, float, list))}
+        name = f"{example['task']}:{dataset.split}:{number}"
+        rows.append(_row(name, example.get("inputs_pretokenized", ""), fields))
+        tokens[name] = [int(token) for token in example["inputs"]]
+    return rows, tokens
+
+
+def _missing(examples: Sequence[Row], checkpoint: str, writer: RowWriter) -> list[Row]:
+    """The examples that have no row yet.
+
+    Raises:
+      UserError: if a row is of another prompt or checkpoint.
+    """
+    missing = []
+    for example in examples:
+        old = writer.done.get((example["arm"], example["example_id"]))
+        if old is None:
+            missing.append(example)
+        elif old["prompt"] != example["prompt"] or old.get("checkpoint") != str(checkpoint):
+            raise UserError(
+                f"{writer.path}: holds predictions of another input or checkpoint "
+                f"({example['example_id']}): set another --gin.INFER_OUTPUT_DIR or delete the file"
+            )
+    return missing

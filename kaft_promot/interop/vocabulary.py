@@ -1,0 +1,65 @@
+"""Which vocabulary a run uses: the one that was named, or its checkpoint's own."""
+
+import os
+import pathlib
+
+import gin
+
+from kaft_promot.errors import UserError
+from kaft_promot.feeding.vocabulary import load_vocabulary
+from kaft_promot.interop import huggingface, native
+from kaft_promot.interop.tensors import read_json
+
+MINI = pathlib.Path(__file__).resolve().parent.parent / "assets" / "mini"
+
+
+def checkpoint_vocabulary(path: str | os.PathLike) -> str | None:
+    """The vocabulary that a checkpoint says it was trained with, without reading its parameters.
+
+    Returns:
+      A path or name for `load_vocabulary`; None where the checkpoint does not say (T5X's never do).
+    """
+    folder = MINI if str(path) == "mini" else pathlib.Path(path).expanduser()
+    folder = folder.parent if folder.name.endswith(".safetensors") else folder
+    if (folder / "config.json").is_file():
+        return huggingface.vocabulary_in(folder)
+    if (folder / native.CONFIG).is_file():
+        return native.vocabulary_in(folder, read_json(folder / native.CONFIG))
+    return None
+
+
+@gin.configurable
+def run_vocabulary(
+    checkpoint_path: str | os.PathLike | None = None, vocabulary: str | None = None
+) -> str:
+    """The vocabulary of a run, as a name or path for `load_vocabulary`.
+
+    Args:
+      checkpoint_path: where the parameters come from; None if they are random.
+      vocabulary: what the user named; None takes the checkpoint's own.
+
+    Raises:
+      UserError: if neither is known, or the two have different ids.
+    """
+    own = None if checkpoint_path is None else checkpoint_vocabulary(checkpoint_path)
+    return choose_vocabulary(own, vocabulary, str(checkpoint_path))
+
+
+def choose_vocabulary(own: str | None, given: str | None, origin: str) -> str:
+    """The checkpoint's vocabulary `own` or the user's `given`; both must agree if both are known.
+
+    Raises:
+      UserError: if neither is known, or the two have different ids.
+    """
+    if own is None and given is None:
+        raise UserError(
+            f"the vocabulary of {origin} is not known: add --gin.VOCABULARY=... (a SentencePiece "
+            "model file, or bytes)"
+        )
+    if own is None or given is None:
+        return own or given or ""
+    if load_vocabulary(own).digest != load_vocabulary(given).digest:
+        raise UserError(
+            f"VOCABULARY={given} has other ids than {own}, with which {origin} was trained"
+        )
+    return own
