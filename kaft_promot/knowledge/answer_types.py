@@ -5,8 +5,10 @@ a minute. In order, the first that fits:
 
 | type | rule |
 | --- | --- |
-| `date` | a month, a year (1000-2099, also with s, BC, AD), or a century or decade |
-| `number` | begins with a digit, a currency sign or a number word (also "about 5"), or "%" |
+| `year` | one year and nothing else, 1000-2099 |
+| `date` | holds a month with a day or alone, a year, BC or AD, a century or a decade |
+| `number` | digits alone, or one number word |
+| `amount` | begins with a digit, a currency sign or a number word (also "about 5 km"), or "%" |
 | `person` | every main word is capitalised, at most five words, and the question asks who |
 | `place` | the same, and the question asks where or for a place |
 | `name` | the same with any other question |
@@ -20,6 +22,7 @@ from __future__ import annotations
 import re
 
 _MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
+_YEAR = re.compile(r"1\d\d\d|20\d\d")
 _DATE = re.compile(
     rf"(?:\b(?:{_MONTHS})\s+\d)|(?:\d\s+(?:{_MONTHS})\b)|^(?:{_MONTHS})$"
     r"|(?:^|\D)(?:1\d\d\d|20\d\d)s?(?:\D|$)|\b\d+\s*(?:bc|ad|bce|ce)\b|\bcentur(?:y|ies)\b"
@@ -31,7 +34,8 @@ _COUNTS = (
     "|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
     "|hundreds?|thousands?|millions?|billions?|half|dozens?"
 )
-_NUMBER = re.compile(
+_NUMBER = re.compile(rf"[\d.,]+|{_COUNTS}", re.IGNORECASE)
+_AMOUNT = re.compile(
     r"^(?:(?:about|around|nearly|almost|over|under|approximately|roughly|up to|more than"
     rf"|less than|at least)\s+)?(?:[$€£¥+~-]?\.?\d|(?:{_COUNTS})\b)|%$|\bpercent$",
     re.IGNORECASE,
@@ -54,14 +58,19 @@ def classify(answer: str, question: str = "") -> str:
     """The answer's type, by the table above.
 
     >>> classify("10th and 11th centuries"), classify("$4.5 million"), classify("France")
-    ('date', 'number', 'name')
+    ('date', 'amount', 'name')
     >>> classify("Rollo", "Who was the duke?")
     'person'
     """
+    if _YEAR.fullmatch(answer.strip()):
+        return "year"
     if _DATE.search(answer):
         return "date"
-    if _NUMBER.search(answer.strip()):
+    answer = answer.strip()
+    if _NUMBER.fullmatch(answer):
         return "number"
+    if _AMOUNT.search(answer):
+        return "amount"
     words = answer.split()
     if _is_name(words):
         if _PERSON_QUESTION.search(question):

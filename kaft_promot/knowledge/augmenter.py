@@ -14,7 +14,7 @@ from kaft_promot.knowledge import irrelevant
 from kaft_promot.knowledge.corpus import CorpusIndex
 from kaft_promot.knowledge.proposers import propose
 from kaft_promot.knowledge.records import KaftRecord, QAExample, Substitution
-from kaft_promot.knowledge.spans import find_spans, first_held, substitute
+from kaft_promot.knowledge.spans import core_aliases, find_spans, first_held, substitute
 from kaft_promot.knowledge.targets import (
     COUNTERFACTUAL,
     EMPTY,
@@ -191,7 +191,7 @@ class Augmenter:
                 "answer_in_question",
                 f"{asked!r} stands in the question, which the substitution would contradict",
             )
-        spans = find_spans(example.context, example.answers)
+        spans = find_spans(example.context, core_aliases(example.answers))
         if not spans:
             return _answer_not_in_context(example)
         proposal = propose(
@@ -205,6 +205,9 @@ class Augmenter:
             return Rejected("no_proposal", proposal)
         new = proposal.entity.surface
         context, new_spans = substitute(example.context, spans, new)
+        left = self._index.held_alias(context, example.answers)
+        if left is not None:
+            return Rejected("old_answer_in_context", f"{left!r} still stands in the context")
         change = Substitution(
             proposer=proposal.proposer,
             old=first_held(example.context, example.answers) or example.answers[0],

@@ -14,18 +14,23 @@ from collections.abc import Iterable
 
 from kaft_promot.knowledge.answer_types import classify
 from kaft_promot.knowledge.records import QAExample
-from kaft_promot.knowledge.text import normal_forms, normalize_answer
+from kaft_promot.knowledge.spans import PREPOSITIONS
+from kaft_promot.knowledge.text import normal_forms, normal_passage, normalize_answer
 
 CONTEXT_POOL_LIMIT = 200_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entity:
-    """Something that answers questions: its most frequent surface first among all `aliases`."""
+    """Something that answers questions.
+
+    Attributes:
+      aliases: every way to write it; the first, `surface`, is what a substitution writes.
+      forms: the aliases' distinct normal forms; `forms[0]` is that of the canonical answers.
+    """
 
     aliases: tuple[str, ...]
     forms: tuple[str, ...]
-    """The aliases' distinct normal forms, `forms[0]` that of the canonical answers."""
 
     @property
     def surface(self) -> str:
@@ -115,6 +120,11 @@ class CorpusIndex:
                 forms.update(dict.fromkeys(self._entities[key].forms))
         return tuple(forms)
 
+    def held_alias(self, text: str, answers: Iterable[str]) -> str | None:
+        """The first normal form of `same_things(answers)` that stands in a text, or None."""
+        passage = normal_passage(text)
+        return next((f for f in self.same_things(answers) if f" {f} " in passage), None)
+
     def other_right_answers(self, example: QAExample) -> tuple[str, ...]:
         """Normal forms of the objects that the corpus gives for the same subject and relation."""
         if example.relation is None or example.subject is None:
@@ -148,4 +158,5 @@ def _entity(
 ) -> Entity:
     names = sorted(canonical, key=lambda name: (-canonical[name], name))
     names += sorted(others.keys() - canonical.keys(), key=lambda name: (-others[name], name))
+    names.sort(key=lambda name: name.split()[0].lower() in PREPOSITIONS)  # "1041", not "in 1041"
     return Entity(tuple(names), tuple(dict.fromkeys((key, *normal_forms(names)))))

@@ -8,6 +8,7 @@ for one purpose do not move when another purpose draws more or less.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 
 class KeyedDraws:
@@ -28,16 +29,10 @@ class KeyedDraws:
         ).digest()
         return int.from_bytes(digest, "little") % n
 
-    def distinct_below(self, n: int, count: int) -> list[int]:
-        """`min(n, count)` distinct integers in [0, n), in random order; the work is bounded."""
-        if count >= n or n <= 4 * count:
-            order = list(range(n))  # a partial Fisher-Yates shuffle
-            count = min(n, count)
-            for i in range(count):
-                j = i + self.below(n - i)
-                order[i], order[j] = order[j], order[i]
-            return order[:count]
-        chosen: dict[int, None] = {}
-        while len(chosen) < count:  # fewer than a quarter are taken: ends after a few draws more
-            chosen[self.below(n)] = None
-        return list(chosen)
+    def distinct_below(self, n: int, count: int) -> Iterator[int]:
+        """`min(n, count)` distinct integers in [0, n), uniform, drawn one by one as asked for."""
+        moved: dict[int, int] = {}  # a Fisher-Yates shuffle that stores only what it has moved
+        for i in range(min(n, count)):
+            j = i + self.below(n - i)
+            yield moved.get(j, j)
+            moved[j] = moved.get(i, i)

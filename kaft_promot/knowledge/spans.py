@@ -15,10 +15,11 @@ from collections.abc import Iterable, Sequence
 
 import ahocorasick_rs
 
-from kaft_promot.knowledge.text import fold, normal_passage, normalize_answer
+from kaft_promot.knowledge.text import ARTICLES, fold, normal_passage, normalize_answer
 
 Span = tuple[int, int]
 
+PREPOSITIONS = frozenset("in on at by from to of for with during since around within".split())
 _APOSTROPHES = "'\u2019\u02bc"
 # Scripts written without spaces: between their characters any place may be a word's end.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
@@ -111,6 +112,23 @@ def find_spans(context: str, aliases: Iterable[str]) -> list[Span]:
         if not chosen or span[0] >= chosen[-1][1]:
             chosen.append(span)
     return chosen
+
+
+def core_aliases(aliases: Sequence[str]) -> tuple[str, ...]:
+    """The aliases to replace: without those that only put a preposition before another one.
+
+    Of "1041" and "in 1041" the first is enough: replacing it leaves the "in" of the sentence.
+    """
+    known = {fold(alias).text for alias in aliases}
+    return tuple(alias for alias in aliases if not _is_framed(fold(alias).text.split(), known))
+
+
+def _is_framed(words: list[str], known: set[str]) -> bool:
+    if len(words) < 2 or words[0] not in PREPOSITIONS:
+        return False
+    if " ".join(words[1:]) in known:
+        return True
+    return words[1] in ARTICLES and " ".join(words[2:]) in known
 
 
 def holds_alias(text: str, alias: str) -> bool:

@@ -22,6 +22,19 @@ from collections.abc import Iterable, Sequence
 
 ARTICLES = frozenset({"a", "an", "the"})
 _ASCII_PUNCTUATION = frozenset(string.punctuation)
+
+
+class _DeletePunctuation(dict[int, int | None]):
+    """A table for str.translate that deletes punctuation, filled as characters are met."""
+
+    def __missing__(self, code: int) -> int | None:
+        char = chr(code)
+        gone = char in _ASCII_PUNCTUATION or unicodedata.category(char)[0] == "P"
+        self[code] = None if gone else code
+        return self[code]
+
+
+_DELETE_PUNCTUATION = _DeletePunctuation()
 _DELETE_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 # Typographic variants of one character, mapped before the compatibility decomposition because
@@ -91,7 +104,8 @@ def _clusters(text: str) -> Iterable[tuple[int, int]]:
 @functools.lru_cache(maxsize=8192)
 def fold(text: str) -> Folded:
     """Folds `text` for matching; see the module's docstring. Cost: linear in its length."""
-    if _UNUSUAL.search(text) is None:
+    # Printable ASCII with single spaces: the quick test comes first, most texts pass it.
+    if (text.isascii() and text.isprintable() and "  " not in text) or not _UNUSUAL.search(text):
         return Folded(text.lower())
     pieces: list[str] = []
     starts: list[int] = []
@@ -136,13 +150,7 @@ def _normalize(text: str) -> str:
     if folded.isascii():
         bare = folded.translate(_DELETE_ASCII_PUNCTUATION)
         return " ".join([word for word in bare.split() if word not in ARTICLES])
-    bare = "".join(
-        [
-            c
-            for c in folded
-            if c not in _ASCII_PUNCTUATION and (c.isascii() or unicodedata.category(c)[0] != "P")
-        ]
-    )
+    bare = folded.translate(_DELETE_PUNCTUATION)
     composed = unicodedata.normalize("NFC", bare)
     return " ".join([word for word in composed.split() if word not in ARTICLES])
 
