@@ -94,10 +94,12 @@ class DecoderLayer(nn.Module):
         h = self.self_attention.attend(h, cache["self_key"], cache["self_value"], self_bias)
         x_Bx1xD = x_Bx1xD + h
         h = self.pre_cross_attention_layer_norm(x_Bx1xD)
+        # Beams of one input share its keys and values: they are so many queries of one row.
+        h = h.reshape(cache["cross_key"].shape[0], -1, h.shape[-1])
         h = self.encoder_decoder_attention.attend(
             h, cache["cross_key"], cache["cross_value"], cross_bias
         )
-        x_Bx1xD = x_Bx1xD + h
+        x_Bx1xD = x_Bx1xD + h.reshape(x_Bx1xD.shape)
         return x_Bx1xD + self.mlp(self.pre_mlp_layer_norm(x_Bx1xD), True), cache
 
 
@@ -341,7 +343,9 @@ class Transformer(nn.Module):
     ) -> tuple[jax.Array, dict[str, Any]]:
         """Logits `[B, V]` after `token` (int32 `[B]`) at `position` (int32 scalar, from 0).
 
-        Position 0 takes the start token 0. Decoding runs on unrolled layers; see
+        Position 0 takes the start token 0. Beams: with N rows of `token` and of the cache's `self_*`
+        leaves for each row of the other leaves, side by side, N hypotheses of one input share its
+        encoder's keys and values. Decoding runs on unrolled layers; see
         `kaft_promot.models.unrolled` for stacked parameters.
         """
         return self.decoder.step(self.token_embedder, token, position, cache)

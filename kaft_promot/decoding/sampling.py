@@ -1,0 +1,85 @@
+"""Drawing tokens: temperature, top-k, top-p (nucleus), each as a pure function of logits.
+
+Every row has its own random key, and a draw's key is that key folded with the position: what a row
+draws depends on neither the rows beside it nor its place in the batch.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from kaft_promot.decoding.loop import Choose
+
+MASKED = -1.0e10
+
+
+def mask_top_k(logits_BxV: jax.Array, k: int) -> jax.Array:
+    """Leaves each row's k largest logits and puts `MASKED` elsewhere.
+
+    Tokens that tie with the k-th largest stay as well. k = 0, or k >= V, leaves everything.
+    """
+    if k <= 0 or k >= logits_BxV.shape[-1]:
+        return logits_BxV
+    threshold_Bx1 = jax.lax.top_k(logits_BxV, k)[0][:, -1:]
+    return jnp.where(logits_BxV >= threshold_Bx1, logits_BxV, MASKED)
+
+
+def mask_top_p(logits_BxV: jax.Array, p: jax.Array | float) -> jax.Array:
+    """Leaves each row's nucleus: the fewest most probable tokens that hold at least p of the mass.
+
+    Holtzman et al. 2020 (arXiv 1904.09751), section 3.1. Tokens that tie with the nucleus' least
+    probable member stay as well; the most probable token always stays; p >= 1 leaves everything.
+
+    The threshold is found by bisection on the probabilities' bit patterns, which for floats that
+    are not negative are ordered as the floats are: 31 vectorised sums, exact, in place of a sort
+    over the vocabulary (which is slow on CPUs and TPUs alike).
+    """
+    probs_BxV = jax.nn.softmax(logits_BxV.astype(jnp.float32), axis=-1)
+    bits_BxV = jax.lax.bitcast_convert_type(probs_BxV, jnp.int32)
+
+    # Invariant: the tokens at or above `low` hold at least p; those at or above `high` do not.
+    def halve(_: jax.Array, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low_Bx1, high_Bx1 = bounds
+        middle_Bx1 = low_Bx1 + (high_Bx1 - low_Bx1) // 2
+        mass_Bx1 = jnp.sum(
+            jnp.where(bits_BxV >= middle_Bx1, probs_BxV, 0.0), axis=-1, keepdims=True
+        )
+        enough_Bx1 = mass_Bx1 >= p
+        return (
+            jnp.where(enough_Bx1, middle_Bx1, low_Bx1),
+            jnp.where(enough_Bx1, high_Bx1, middle_Bx1),
+        )
+
+    largest_Bx1 = jnp.max(bits_BxV, axis=-1, keepdims=True)
+    low_Bx1, _ = jax.lax.fori_loop(0, 31, halve, (jnp.zeros_like(largest_Bx1), largest_Bx1 + 1))
+    keep_BxV = (bits_BxV >= jnp.minimum(low_Bx1, largest_Bx1)) | (jnp.asarray(p) >= 1.0)
+    return jnp.where(keep_BxV, logits_BxV, MASKED)
+
+
+def sampling_choice(
+    keys_B: jax.Array,
+    *,
+    temperature: jax.Array | float,
+    top_k: int,
+    top_p: jax.Array | float | None,
+) -> Choose:
+    """Makes the `choose` function of the decode loop that draws tokens.
+
+    Args:
+      keys_B: [B] typed random keys, one a row.
+      temperature: logits are divided by it, > 0.
+      top_k: keep this many tokens (static); 0 keeps all.
+      top_p: keep the nucleus of this mass, in (0, 1]; None skips the computation. Applied after
+        top_k to the distribution that top_k left, at the temperature.
+
+    Returns:
+      (logits_BxV, position) -> token_B int32.
+    """
+
+    def choose(logits_BxV: jax.Array, position: jax.Array) -> jax.Array:
+        logits_BxV = mask_top_k(logits_BxV / temperature, top_k)
+        if top_p is not None:
+            logits_BxV = mask_top_p(logits_BxV, top_p)
+        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, position)
+        return jax.vmap(jax.random.categorical)(keys, logits_BxV).astype(jnp.int32)
+
+    return choose

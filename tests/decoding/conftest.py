@@ -1,0 +1,85 @@
+"""A tiny random model whose outputs vary, and an uncached reference to compare decoding with."""
+
+import functools
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kaft_promot.models import T5Config, Transformer, init_params
+
+VOCAB = 17
+CONFIG = T5Config(
+    vocab_size=VOCAB,
+    emb_dim=8,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=2,
+    head_dim=4,
+    mlp_dim=12,
+)
+
+
+class LetterVocabulary:
+    """Letters a to n are ids 3 to 16."""
+
+    pad_id, eos_id, unk_id = 0, 1, 2
+    vocab_size = VOCAB
+    digest = "letters"
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) - ord("a") + 3 for letter in text]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return "".join(chr(i - 3 + ord("a")) for i in ids if i >= 3)
+
+
+@pytest.fixture(scope="session")
+def config() -> T5Config:
+    return CONFIG
+
+
+@pytest.fixture(scope="session")
+def params():
+    """Parameters scaled so that rows differ, end at different lengths, or never end."""
+    params = init_params(CONFIG, jax.random.key(3))
+    return jax.tree.map(lambda x: x * (2.0 if x.ndim == 2 else 1.0), params)
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> LetterVocabulary:
+    return LetterVocabulary()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _full_log_probs(config, params, inputs_BxL, targets_BxT):
+    shifted = jnp.pad(targets_BxT, ((0, 0), (1, 0)))[:, :-1]
+    return jax.nn.log_softmax(Transformer(config).apply({"params": params}, inputs_BxL, shifted))
+
+
+def full_log_probs(config, params, inputs_BxL, targets_BxT) -> np.ndarray:
+    """Log probabilities [B, T, V] by the whole network at once, without a cache."""
+    return np.asarray(_full_log_probs(config, params, inputs_BxL, targets_BxT))
+
+
+@pytest.fixture(scope="session")
+def reference():
+    return full_log_probs
+
+
+@pytest.fixture(scope="session")
+def make_inputs():
+    return random_inputs
+
+
+def random_inputs(seed: int, lengths: Iterable[int], width: int) -> np.ndarray:
+    """int32 [B, width], row b has lengths[b] random tokens and the end token last."""
+    rng = np.random.default_rng(seed)
+    lengths = list(lengths)
+    inputs = np.zeros((len(lengths), width), np.int32)
+    for row, length in zip(inputs, lengths, strict=True):
+        row[:length] = rng.integers(3, VOCAB, length)
+        row[length - 1] = 1
+    return inputs

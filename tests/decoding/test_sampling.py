@@ -1,0 +1,86 @@
+"""Masks and draws on toy distributions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kaft_promot.decoding import sampling
+
+
+def kept(masked_BxV):
+    return (np.asarray(masked_BxV) > sampling.MASKED / 2).tolist()
+
+
+def test_top_k_keeps_the_largest_and_their_ties():
+    logits = jnp.array([[1.0, 3.0, 2.0, 0.0], [1.0, 1.0, 1.0, 5.0]])
+    assert kept(sampling.mask_top_k(logits, 2)) == [
+        [False, True, True, False],
+        [True, True, True, True],
+    ]
+    for everything in (0, 4, 9):
+        np.testing.assert_array_equal(sampling.mask_top_k(logits, everything), logits)
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"),
+    [
+        (0.05, [False, True, False, False]),
+        (0.5, [False, True, False, False]),
+        (0.51, [False, True, True, False]),
+        (0.8, [True, True, True, False]),
+        (0.96, [True, True, True, True]),
+        (1.0, [True, True, True, True]),
+    ],
+)
+def test_top_p_keeps_the_smallest_sufficient_set(p, expected):
+    logits = jnp.log(jnp.array([[0.15, 0.5, 0.25, 0.1]]))
+    # 0.5 is not exact after the softmax; ask for a hair less.
+    assert kept(sampling.mask_top_p(logits, p - 1e-4 if p < 1 else p)) == [expected]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.01, 0.99))
+def test_top_p_agrees_with_sorting(seed, p):
+    logits = np.random.default_rng(seed).normal(size=(3, 50)).astype(np.float32) * 3
+    probs = np.asarray(jax.nn.softmax(logits))
+    for row, keep in zip(probs, kept(sampling.mask_top_p(jnp.asarray(logits), p)), strict=True):
+        mass, size = row[keep].sum(), sum(keep)
+        assert row[keep].min() >= row[~np.asarray(keep)].max(initial=0)
+        assert mass >= p - 1e-5
+        assert size == 1 or mass - row[keep].min() < p + 1e-5
+
+
+def draw(logits_V, n, **options):
+    keys = jax.random.split(jax.random.key(1), n)
+    choose = sampling.sampling_choice(keys, **options)
+    tokens = jax.jit(choose)(jnp.broadcast_to(logits_V, (n, len(logits_V))), jnp.int32(3))
+    return np.bincount(tokens, minlength=len(logits_V)) / n
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_follow_the_distribution(temperature):
+    logits = jnp.array([0.0, 1.0, -1.0, 2.0])
+    n = 20_000
+    share = draw(logits, n, temperature=temperature, top_k=0, top_p=None)
+    expected = np.asarray(jax.nn.softmax(logits / temperature))
+    np.testing.assert_allclose(share, expected, atol=4 * np.sqrt(0.25 / n))
+
+
+def test_masked_tokens_are_never_drawn():
+    logits = jnp.array([0.0, 1.0, -1.0, 2.0, 1.5])
+    share = draw(logits, 4000, temperature=5.0, top_k=3, top_p=0.8)
+    assert (share > 0).tolist() == [False, True, False, True, True]
+    share = draw(logits, 4000, temperature=1.0, top_k=3, top_p=0.55)
+    assert (share > 0).tolist() == [False, False, False, True, True]
+
+
+def test_positions_and_rows_draw_differently():
+    keys = jax.random.split(jax.random.key(1), 64)
+    choose = sampling.sampling_choice(keys, temperature=1.0, top_k=0, top_p=None)
+    logits = jnp.zeros((64, 100))
+    first, second = choose(logits, jnp.int32(0)), choose(logits, jnp.int32(1))
+    assert (np.asarray(first) != np.asarray(second)).mean() > 0.9
+    assert len(set(first.tolist())) > 30
