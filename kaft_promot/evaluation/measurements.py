@@ -80,8 +80,8 @@ MAIN: tuple[Measurement, ...] = (
         title="Reading (F1)",
         group="Reading",
         on="relevant contexts",
-        definition="Overlap of the output's words with the answer's: the harmonic mean of precision "
-        "and recall, best alias.",
+        definition="Overlap of the output's words with the answer's: the harmonic mean of "
+        "precision and recall, best alias.",
     ),
     Measurement(
         name="retention_em",

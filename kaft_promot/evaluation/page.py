@@ -21,7 +21,7 @@ _CONTEXT_LIMIT = 600  # characters of a context that are shown
 _KIND_TEXT = {
     "relevant": "The context holds the answer: read it.",
     "counterfactual": "The answer was replaced by another one: believe the context, not memory.",
-    "irrelevant": "The context does not hold the answer: answer as the base model does closed book.",
+    "irrelevant": "The context does not hold the answer: answer as the base does closed book.",
     "empty": "No context: answer as the base model does.",
 }
 
@@ -45,6 +45,7 @@ def document(
 ) -> str:
     """The whole page as HTML."""
     links = "".join(f'<a href="#{s.anchor}">{escape(s.title)}</a>' for s in sections)
+    headline, warnings = tied(headline), [tied(warning) for warning in warnings]
     notes = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in warnings)
     body = "".join(
         f'<section id="{s.anchor}"><h2>{escape(s.title)}</h2>{s.html}</section>' for s in sections
@@ -69,6 +70,13 @@ def document(
 """
 
 
+def tied(sentence: str) -> str:
+    """The sentence with each unit kept on the line of its number."""
+    return re.sub(
+        r"(?<=\d) (?=%|points)|(?<=\bn) (?== )|(?<=\bn =) ", "\N{NO-BREAK SPACE}", sentence
+    )
+
+
 def warnings(estimates: Estimates) -> list[str]:
     """What a reader must know before comparing: arms that were evaluated on unlike numbers."""
     counts = {arm: of_arm["source_accuracy"].n for arm, of_arm in estimates.items()}
@@ -90,7 +98,7 @@ def findings(
         return None
     cards = "".join(
         f'<div class="card"><h3>{escape(arm)} <small>against base</small></h3>'
-        f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul></div>"
+        f"<ul>{''.join(f'<li>{escape(tied(sentence))}</li>' for sentence in sentences)}</ul></div>"
         for arm, sentences in found
     )
     return Section("findings", "In words", f'<div class="cards">{cards}</div>')
@@ -110,7 +118,7 @@ def figures(estimates: Estimates) -> Section:
         '<p class="note">Percent of examples (higher is better), with 95 % intervals. '
         "The dashed line marks the base model.</p>"
     )
-    return Section("figures", "In pictures", f'{note}<div class="cards">{cards}</div>')
+    return Section("figures", "In pictures", f'{note}<div class="cards figures">{cards}</div>')
 
 
 def table(estimates: Estimates) -> Section:
@@ -142,8 +150,8 @@ def differences(reference: str, to_reference: Mapping[str, Mapping[str, Differen
         lines.append(f'<tr><th scope="row">{escape(m.title)}</th>{cells}</tr>')
     note = (
         f'<p class="note">Percentage points above or below <b>{escape(reference)}</b> on the same '
-        "examples, with 95 % interval and the p-value of a paired test (not adjusted for the number "
-        "of comparisons). The plot runs from −100 to +100 points.</p>"
+        "examples, with 95 % interval and the p-value of a paired test (not adjusted for the "
+        "number of comparisons). The plot runs from −100 to +100 points.</p>"
     )
     html = (
         f'{note}<div class="scroll" tabindex="0" role="region" '
@@ -211,20 +219,18 @@ def definitions(estimates: Estimates) -> Section:
     method = (
         "<h3>Intervals and tests</h3><p>Every figure is a mean over examples with a 95 % interval: "
         "the percentile bootstrap over questions (all rows of one question are drawn together), "
-        "widened where needed to Wilson’s score interval at the effective number of examples, so "
-        "that 100 % on a few examples does not look certain. Differences are taken on the same "
-        "examples; their interval is the same bootstrap, widened where needed to Agresti and Min’s. "
-        "The p-value is that of the sign-flip permutation test over questions, which for one "
-        "right-or-wrong answer a question is McNemar’s exact test.</p>"
+        "widened where needed to Agresti and Coull’s interval at the effective number of "
+        "examples, so that 100 % on a few examples does not look certain. Differences are taken "
+        "on the same examples; their interval is the same bootstrap, widened where needed to "
+        "Agresti and Min’s. The p-value is that of the sign-flip permutation test over questions, "
+        "which for one right-or-wrong answer a question is McNemar’s exact test.</p>"
     )
     return Section("definitions", "What is measured", f"<dl>{''.join(items)}</dl>{method}")
 
 
 def _table(estimates: Estimates, names: Sequence[str]) -> str:
     focus = words.focus_arm(estimates)
-    head = "".join(
-        f'<th scope="col"{_focused(arm, focus)}>{escape(arm)}</th>' for arm in estimates
-    )
+    head = "".join(f'<th scope="col"{_focused(arm, focus)}>{escape(arm)}</th>' for arm in estimates)
     lines, group = [], None
     for m in (measurements.by_name(name) for name in names):
         if m.group != group:
@@ -270,11 +276,10 @@ def _sample(sample: Sample) -> str:
     else:
         shown = '<blockquote class="none">no context</blockquote>'
     if sample.kind == "irrelevant" and row.get("irrelevant_kind"):
-        shown += f"<p class=\"fact\">kind: {escape(str(row['irrelevant_kind']))}</p>"
+        shown += f'<p class="fact">kind: {escape(str(row["irrelevant_kind"]))}</p>'
     outputs = "".join(
         f'<tr class="{"right" if sample.right[arm] else "wrong"}"><th scope="row">{escape(arm)}'
-        f"</th><td>{_verdict(sample.right[arm])} {escape(of_arm['prediction']) or '<i>(nothing)</i>'}"
-        "</td></tr>"
+        f"</th><td>{_verdict(sample.right[arm])} {_output(of_arm['prediction'])}</td></tr>"
         for arm, of_arm in sample.rows.items()
     )
     gold = ", ".join(dict.fromkeys(row.get("gold_answers") or [])) or "none"
@@ -285,6 +290,10 @@ def _sample(sample: Sample) -> str:
         f" · gold: {escape(gold if len(gold) <= 120 else gold[:117] + '...')}</p>"
         f'<table class="outputs"><tbody>{outputs}</tbody></table></article>'
     )
+
+
+def _output(prediction: str) -> str:
+    return escape(prediction) or "<i>(nothing)</i>"
 
 
 def _verdict(right: bool) -> str:
@@ -306,7 +315,7 @@ def _marked(text: str, answers: Sequence[str]) -> str:
 
 def _count(estimates: Estimates, name: str) -> str:
     counts = list(dict.fromkeys(of_arm[name].n for of_arm in estimates.values()))
-    return f", n = {' / '.join(map(str, counts))}" if counts else ""
+    return tied(f", n = {' / '.join(map(str, counts))}") if counts else ""
 
 
 def _focused(arm: str, focus: str | None) -> str:

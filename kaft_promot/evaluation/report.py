@@ -45,12 +45,11 @@ def build(source: Source, seed: int = 0) -> Results:
     """Computes every figure.
 
     Args:
-      source: rows, or the path of a rows file, of a folder of them, or of a run's folder (which has
-        them in `rows/` or in `rows.jsonl`).
+      source: rows, or a path that `read_rows` takes: a run's folder, a rows file, a folder of them.
       seed: of the bootstrap; the same rows and seed give the same report.
     """
     if isinstance(source, (str, os.PathLike)):
-        rows = read_rows(_rows_of_run(pathlib.Path(source)))
+        rows = read_rows(source)
     else:
         rows = source if isinstance(source, Rows) else Rows(samples=list(source))
     table = grounding.Scores(rows.samples)
@@ -126,10 +125,3 @@ def write_html(
         sections=[section for section in content if section is not None],
     )
     write_whole(text, path)
-
-
-def _rows_of_run(path: pathlib.Path) -> pathlib.Path:
-    for inside in ("rows", "rows.jsonl"):
-        if (path / inside).exists():
-            return path / inside
-    return path

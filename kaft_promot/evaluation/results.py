@@ -33,9 +33,7 @@ def results_json(estimates: Estimates, **sections: Any) -> dict[str, Any]:
     return {"arms": arms, **sections}
 
 
-def details_json(
-    estimates: Estimates, differences: Mapping[str, Estimates]
-) -> dict[str, Any]:
+def details_json(estimates: Estimates, differences: Mapping[str, Estimates]) -> dict[str, Any]:
     """Everything that the report page shows, as data.
 
     Returns:

@@ -55,7 +55,11 @@ def key_of(row: Mapping[str, Any]) -> Key:
 
 
 def read_rows(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Rows:
-    """Reads a rows file, a folder of `*.jsonl` rows files, or a list of either.
+    """Reads a rows file, a folder of rows files, or a list of either.
+
+    Args:
+      source: a folder is a run's, with its rows in `rows/` or in `rows.jsonl`, or else one of rows
+        files (`*.jsonl`).
 
     Raises:
       UserError: nothing to read, a malformed line that is not the unfinished last one, or the same
@@ -217,7 +221,11 @@ def _files(
             yield from _files(item)
         return
     path = pathlib.Path(source)
-    if path.is_dir():
+    if (path / "rows").is_dir():
+        yield from sorted((path / "rows").glob("*.jsonl"))
+    elif (path / "rows.jsonl").is_file():
+        yield path / "rows.jsonl"
+    elif path.is_dir():
         yield from sorted(path.glob("*.jsonl"))
     elif path.is_file():
         yield path

@@ -1,8 +1,8 @@
 """Runs a suite on one model and appends sample rows as it goes.
 
 A second call with the same rows file evaluates only what is missing, so an evaluation that was
-stopped continues where it was. Rows of another checkpoint or of other prompts under the same arm are
-refused rather than mixed.
+stopped continues where it was. Rows of another checkpoint or of other prompts under the same arm
+are refused rather than mixed.
 """
 
 from __future__ import annotations

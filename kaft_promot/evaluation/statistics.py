@@ -1,14 +1,15 @@
 """Intervals and paired tests for means over examples that may share a question.
 
 **Interval of a mean** (`bootstrap`). The percentile bootstrap (Efron & Tibshirani, An Introduction
-to the Bootstrap, 1993, ch. 13) over *clusters*: all rows of one question are drawn together (Field &
-Welsh, JRSS-B 69, 2007), since they rise and fall together. Where all or nearly all examples agree the
-bootstrap is too narrow (at 100 % its width is zero, though 20 right of 20 says little about the next
-one). So the interval is widened, where needed, to Wilson's score interval (JASA 22, 1927) for a
-proportion at the *effective* number of examples, n / design effect (Kish, Survey Sampling, 1965; the
-same device as Korn & Graubard, Survey Methodology 24, 1998). Without any variation the design effect
-cannot be seen, and every question counts once. For values in [0, 1] that are no proportion (F1)
-Wilson's interval is on the safe side: no such variable varies more than a proportion of its mean.
+to the Bootstrap, 1993, ch. 13) over *clusters*: all rows of one question are drawn together (Field
+& Welsh, JRSS-B 69, 2007), since they rise and fall together. Where all or nearly all examples agree
+the bootstrap is too narrow (at 100 % its width is zero, though 20 right of 20 says little about the
+next one). So the interval is widened, where needed, to Agresti & Coull's (American Statistician 52,
+1998: Wald's after about two successes and two failures are added; it always holds Wilson's score
+interval), with the observed variance, so that it also serves scores between 0 and 1, and at the
+*effective* number of examples, n / design effect (Kish, Survey Sampling, 1965; the same device as
+Korn & Graubard, Survey Methodology 24, 1998). Without any variation the design effect cannot be
+seen, and every question counts once.
 
 **Interval of a paired difference** (`paired_difference`): the same cluster bootstrap over the
 differences on the same examples, widened in the same way to Agresti & Min's interval (Statistics in
@@ -16,8 +17,9 @@ Medicine 24, 2005: Wald's after half an observation is added to each cell of the
 
 **Paired test**: the sign-flip permutation test over clusters (Fisher's; Good, Permutation Tests,
 2000): if two arms are alike, each question's difference is as likely with either sign. Exact for
-whole-number differences; with one right-or-wrong row a question this *is* McNemar's exact test. Other
-scores use 20,000 seeded flips, counted with the observed one (Phipson & Smyth, 2010), never 0.
+whole-number differences; with one right-or-wrong row a question this *is* McNemar's exact test.
+Other scores use 20,000 seeded flips, counted with the observed one (Phipson & Smyth, 2010), so that
+no p-value is 0.
 """
 
 from __future__ import annotations
@@ -107,11 +109,14 @@ def bootstrap(
     mean = float(value_n.sum() / total)
     low, high = _percentiles(value_n, weight_n, code_n, num_clusters, seed, replicates)
     size = _effective_n(value_n, weight_n, code_n, num_clusters)
-    wilson_low, wilson_high = wilson(mean, size)
+    # Linearised: the ratio's square stands where a plain mean has the mean of squares.
+    deviation_n = value_n - mean * weight_n
+    variance = float((deviation_n**2).mean()) / float(weight_n.mean()) ** 2
+    wide_low, wide_high = _with_pseudo(mean, variance, size, count=_Z**2, centre=0.5)
     return Estimate(
         value=mean,
-        low=max(0.0, min(low, wilson_low, mean)),
-        high=min(1.0, max(high, wilson_high, mean)),
+        low=max(0.0, min(low, wide_low, mean)),
+        high=min(1.0, max(high, wide_high, mean)),
         n=len(value_n),
         clusters=num_clusters,
     )
@@ -144,15 +149,13 @@ def paired_difference(
     mean, ones_n = float(difference_n.mean()), np.ones_like(difference_n)
     low, high = _percentiles(difference_n, ones_n, code_n, num_clusters, seed, replicates)
     size = _effective_n(difference_n, ones_n, code_n, num_clusters)
-    # Half an observation in each of four cells: differences 0, 0, +1, -1, each counted half.
-    centre = size * mean / (size + 2)
-    square = (size * float((difference_n**2).mean()) + 1) / (size + 2)
-    half_width = _Z * np.sqrt((square - centre**2) / (size + 2))
+    # Half an observation in each of four cells: differences 0 and 0, +1, -1, each counted half.
+    wide_low, wide_high = _with_pseudo(mean, float(difference_n.var()), size, count=2, centre=0.0)
     p_value, test = sign_flip_test(_cluster_sums(difference_n, code_n, num_clusters), seed)
     return Difference(
         value=mean,
-        low=max(-1.0, float(min(low, centre - half_width, mean))),
-        high=min(1.0, float(max(high, centre + half_width, mean))),
+        low=max(-1.0, min(low, wide_low, mean)),
+        high=min(1.0, max(high, wide_high, mean)),
         n=len(difference_n),
         clusters=num_clusters,
         p_value=p_value,
@@ -162,12 +165,19 @@ def paired_difference(
     )
 
 
-def wilson(proportion: float, size: float) -> tuple[float, float]:
-    """Wilson's 95 % score interval for a proportion seen on `size` (may be fractional) examples."""
-    centre = (proportion + _Z**2 / (2 * size)) / (1 + _Z**2 / size)
-    spread = proportion * (1 - proportion) / size + _Z**2 / (4 * size**2)
-    half_width = _Z * np.sqrt(spread) / (1 + _Z**2 / size)
-    return max(0.0, float(centre - half_width)), min(1.0, float(centre + half_width))
+def _with_pseudo(
+    mean: float, variance: float, size: float, *, count: float, centre: float
+) -> tuple[float, float]:
+    """Wald's 95 % interval after `count` made-up observations are added to `size` real ones.
+
+    Their mean is `centre` and their mean square is 1/2: halves of 0 and 1 (centre 1/2: Agresti &
+    Coull), or a half of 0 and quarters of +1 and -1 (centre 0: Agresti & Min).
+    """
+    total = size + count
+    new_mean = (size * mean + count * centre) / total
+    square = (size * (variance + mean**2) + count / 2) / total
+    half_width = _Z * float(np.sqrt((square - new_mean**2) / total))
+    return new_mean - half_width, new_mean + half_width
 
 
 def sign_flip_test(differences: Sequence[float] | np.ndarray, seed: int = 0) -> tuple[float, str]:
@@ -178,8 +188,8 @@ def sign_flip_test(differences: Sequence[float] | np.ndarray, seed: int = 0) -> 
       seed: of the flips, where they are drawn.
 
     Returns:
-      (p-value, name of the test): exact by adding up all 2^c sign patterns where the differences are
-      whole numbers (for -1, 0, 1: McNemar's exact test), else from FLIPS seeded flips.
+      (p-value, name of the test): exact by adding up all 2^c sign patterns where the differences
+      are whole numbers (for -1, 0, 1: McNemar's exact test), else from FLIPS seeded flips.
     """
     difference_c = np.asarray(differences, dtype=np.float64)
     difference_c = difference_c[difference_c != 0]

@@ -94,7 +94,7 @@ def get(name: str, module: str | None = None) -> Suite:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise
-            raise UserError(f"suite module {module!r}: no such module on the Python path") from error
+            raise UserError(f"suite module {module!r}: not on the Python path") from error
     if name not in _REGISTRY:
         _import_declarations()
     if name in _REGISTRY:

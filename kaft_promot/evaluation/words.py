@@ -41,13 +41,13 @@ def headline(estimates: Estimates) -> str:
     of_arm, base = estimates[arm], estimates.get("base", {})
     clauses = []
     for name, clause in (
-        ("controllability_strict", "follows its context against its own memory"),
-        ("robustness_agree", "keeps its own answer before an irrelevant context"),
+        ("controllability_strict", "follows its context in {} % of conflicts with its memory"),
+        ("robustness_agree", "keeps its own answer in {} % of irrelevant contexts"),
     ):
         if of_arm[name].value is not None:
-            text = f"{clause} in {percent(of_arm[name].value)} % of cases"
+            text = clause.format(percent(of_arm[name].value))
             if arm != "base" and base and base[name].value is not None:
-                text += f" (base model: {percent(base[name].value)} %)"
+                text += f" (base: {percent(base[name].value)} %)"
             clauses.append(text)
     if not clauses:
         return f"{arm}: no conflict and no irrelevant context was evaluated"
@@ -68,9 +68,7 @@ def findings(estimates: Estimates, to_base: Differences) -> list[tuple[str, list
     return [(arm, _arm_findings(estimates, to_base[arm], arm)) for arm in arms]
 
 
-def _arm_findings(
-    estimates: Estimates, to_base: Mapping[str, Difference], arm: str
-) -> list[str]:
+def _arm_findings(estimates: Estimates, to_base: Mapping[str, Difference], arm: str) -> list[str]:
     sentences = [
         _change(subject, estimates["base"][name], estimates[arm][name], to_base[name])
         for name, subject in _SUBJECTS.items()
