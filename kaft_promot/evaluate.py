@@ -12,13 +12,13 @@ import gin
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation import metrics, statistics, suites
 from kaft_promot.evaluation.formatting import interval, percent
-from kaft_promot.evaluation.report import build, write_report, write_results
+from kaft_promot.evaluation.report import write_report, write_results
 from kaft_promot.evaluation.results import write_json
 from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.runner import run_suite
 from kaft_promot.evaluation.table import render
 from kaft_promot.feeding import DatasetConfig, eval_examples
-from kaft_promot.infer import load_predictor
+from kaft_promot.infer import checkpoint_name, load_predictor
 from kaft_promot.knowledge.targets import split_source
 from kaft_promot.models import T5Config
 
@@ -61,40 +61,25 @@ def evaluate(
     with_task = dataset is not None and bool(dataset.mixture_or_task_name)
     if with_task == (data is not None):
         raise UserError("eval needs one of --gin.EVAL_DATA and --gin.MIXTURE_OR_TASK_NAME")
-    folder = pathlib.Path(output_dir)
-    if data is not None:
-        if not pathlib.Path(data).is_file():
-            raise UserError(f"EVAL_DATA={data}: no such file")
-        found = suites.get(suite, module)
+    if data is not None and not pathlib.Path(data).is_file():
+        raise UserError(f"EVAL_DATA={data}: no such file")
+    chosen = suites.get(suite, module) if dataset is None or data else task_suite(dataset)
     predictor = load_predictor(checkpoint_path, model_config, vocabulary)
+    folder = pathlib.Path(output_dir)
     rows_path = folder / "rows.jsonl"
-    note = {"checkpoint": str(checkpoint_path)}
-    if data is not None:
-        run_suite(
-            found,
-            predictor,
-            data,
-            arm=arm,
-            rows_path=rows_path,
-            checkpoint=checkpoint_path,
-            note=note,
-        )
-        results = build(rows_path, bootstrap_seed)
-        write_results(results, folder)
-        write_report(rows_path, folder / "report.html", seed=bootstrap_seed)
-        return render(results.estimates)
-    assert dataset is not None
-    suite_of_task = task_suite(dataset)
     rows = run_suite(
-        suite_of_task,
+        chosen,
         predictor,
-        dataset,
+        data or dataset,
         arm=arm,
         rows_path=rows_path,
-        checkpoint=checkpoint_path,
-        note=note,
+        checkpoint=checkpoint_name(checkpoint_path, predictor.params),
     )
-    return _task_table(rows, arm, folder, bootstrap_seed)
+    if data is None:
+        return _task_table(rows, arm, folder, bootstrap_seed)
+    results = write_report(rows_path, folder / "report.html", seed=bootstrap_seed)
+    write_results(results, folder)
+    return render(results.estimates)
 
 
 def task_suite(dataset: DatasetConfig) -> suites.Suite:

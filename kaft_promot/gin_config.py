@@ -9,9 +9,12 @@ In a gin file `NAME = value` defines a *macro*, `%NAME` uses it, and `function.p
 a *binding*. All messages use the names that the user typed.
 """
 
+import contextlib
 import difflib
+import importlib
 import inspect
 import pathlib
+import pkgutil
 import re
 import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +27,10 @@ from kaft_promot.errors import UserError
 # `NAME = ...`, `scope/function.parameter = ...`, or the first line of a block, `scope/function:`
 _LEFT_SIDE = re.compile(r"^([A-Za-z_][\w./]*)\s*(=(?!=)|:\s*(?:#.*)?$)")
 _GIN_FLAG = "--gin."
+
+
+class UnknownName(UserError):
+    """A binding or reference names a function that nothing has registered."""
 
 
 def packaged_gin_folder() -> pathlib.Path:
@@ -76,8 +83,8 @@ def parse_gin(
         files come.
 
     Raises:
-      UserError: for a missing file, a syntax error, an unknown function or parameter, a macro that
-        nothing uses, and a required macro without a value.
+      UserError: for a missing file, a syntax error, an unknown parameter, a macro that nothing
+        uses, and a required macro without a value; `UnknownName` for an unknown function.
     """
     gin.clear_config()
     for name, default in (defaults or {}).items():
@@ -100,6 +107,17 @@ def parse_gin(
     _check_required()
     _check_used(defined)
     _check_scopes(defined)
+
+
+def import_task_files() -> None:
+    """Imports every file of `kaft_promot.tasks`, so that gin knows their configurable functions.
+
+    Files that cannot be imported are passed over: using their tasks will say why.
+    """
+    tasks = importlib.import_module("kaft_promot.tasks")
+    for file in pkgutil.iter_modules(tasks.__path__):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"{tasks.__name__}.{file.name}")
 
 
 def macro_value(name: str) -> Any:
@@ -172,7 +190,8 @@ def _run_parser(parse: Callable[[], Any], where: str) -> None:
         reason = re.sub(r"\s*\([^)]*line \d+\)$", "", reason)
         raise UserError(f"{_place(file, error.lineno)}: not valid gin: {reason}") from error
     except Exception as error:
-        raise UserError(_one_line(error, where)) from error
+        kind = UnknownName if "No configurable matching" in str(error) else UserError
+        raise kind(_one_line(error, where)) from error
 
 
 def _place(where: str, line: int | None) -> str:

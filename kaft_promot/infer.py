@@ -4,6 +4,7 @@ Predictions are sample rows (see `kaft_promot.evaluation.rows`), appended as the
 command again continues where it was stopped.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gin
+import numpy as np
 from tqdm import tqdm
 
 from kaft_promot.decoding import Predictor
@@ -19,7 +21,7 @@ from kaft_promot.evaluation.rows import Row, RowWriter
 from kaft_promot.feeding import DatasetConfig, eval_examples, load_vocabulary
 from kaft_promot.interop import choose_vocabulary, load_model
 from kaft_promot.knowledge.targets import format_input
-from kaft_promot.models import T5Config
+from kaft_promot.models import Params, T5Config, flatten
 
 PREDICTIONS = "predictions.jsonl"
 # Prompts a call of the predictor gets: many batches, so that sorting by length pays, and few
@@ -49,6 +51,18 @@ def load_predictor(
     assert model.config is not None  # load_model always finds one
     chosen = choose_vocabulary(model.vocabulary, vocabulary, str(checkpoint_path))
     return Predictor(model.config, model.params, load_vocabulary(chosen), **settings)
+
+
+def checkpoint_name(path: str, params: Params) -> str:
+    """A checkpoint's name in rows: its path and a digest, so that a retrained one is another.
+
+    The digest is of every parameter's name, shape and first values.
+    """
+    digest = hashlib.blake2b(digest_size=4)
+    for name, value in sorted(flatten(params).items()):
+        digest.update(f"{name}{value.shape}".encode())
+        digest.update(np.asarray(value.reshape(-1)[:1024]).tobytes())
+    return f"{path}@{digest.hexdigest()}"
 
 
 @gin.configurable
@@ -90,9 +104,10 @@ def infer(
     if not examples:
         raise UserError(f"{input_file}: no prompts in it")
     predictor = load_predictor(checkpoint_path, model_config, vocabulary)
+    checkpoint = checkpoint_name(checkpoint_path, predictor.params)
     path = pathlib.Path(output_dir) / PREDICTIONS
     with RowWriter(path) as writer:
-        missing = _missing(examples, checkpoint_path, writer)
+        missing = _missing(examples, checkpoint, writer)
         bar = tqdm(total=len(examples), initial=len(examples) - len(missing), unit="prompt")
         with bar:
             for start in range(0, len(missing), _CHUNK):
@@ -100,7 +115,7 @@ def infer(
                 prompts = [tokens.get(row["example_id"], row["prompt"]) for row in rows]
                 outputs = predictor.generate(prompts, ids=[row["example_id"] for row in rows])
                 writer.append(
-                    {**row, "prediction": output, "checkpoint": str(checkpoint_path)}
+                    {**row, "prediction": output, "checkpoint": checkpoint}
                     for row, output in zip(rows, outputs, strict=True)
                 )
                 bar.update(len(rows))
@@ -177,7 +192,7 @@ def _missing(examples: Sequence[Row], checkpoint: str, writer: RowWriter) -> lis
         old = writer.done.get((example["arm"], example["example_id"]))
         if old is None:
             missing.append(example)
-        elif old["prompt"] != example["prompt"] or old.get("checkpoint") != str(checkpoint):
+        elif old["prompt"] != example["prompt"] or old.get("checkpoint") != checkpoint:
             raise UserError(
                 f"{writer.path}: holds predictions of another input or checkpoint "
                 f"({example['example_id']}): set another --gin.INFER_OUTPUT_DIR or delete the file"

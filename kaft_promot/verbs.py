@@ -83,7 +83,7 @@ def probe(options: argparse.Namespace) -> None:
     for path in options.input:
         if not pathlib.Path(path).is_file():
             raise UserError(f"--input={path}: no such file")  # before the model is loaded
-    from kaft_promot.infer import load_predictor
+    from kaft_promot.infer import checkpoint_name, load_predictor
     from kaft_promot.knowledge import probe_file
 
     predictor = load_predictor(
@@ -96,7 +96,7 @@ def probe(options: argparse.Namespace) -> None:
         predictor,
         options.input,
         options.output,
-        checkpoint=options.checkpoint,
+        checkpoint=checkpoint_name(options.checkpoint, predictor.params),
         format=options.format,
         progress=True,
     )
@@ -137,17 +137,27 @@ def _configure(options: argparse.Namespace, *modules: str, output: str) -> None:
         logging.use_absl_handler()
     if not options.gin_file and not options.bindings:
         raise UserError("no configuration: add --gin_file=... (see --help)")
-    from kaft_promot.gin_config import macro_value, parse_gin, whole_config
+    from kaft_promot.gin_config import (
+        UnknownName,
+        import_task_files,
+        macro_value,
+        parse_gin,
+        whole_config,
+    )
 
     for module in (*_GIN_ROOMS, *modules):
         importlib.import_module(f"kaft_promot.{module}")
-    parse_gin(
-        options.gin_file,
-        [*options.gin_bindings, *options.bindings],
-        [path for paths in options.gin_search_paths for path in paths.split(",") if path],
-        # which files may set, in whatever order they come
-        defaults={"MODEL": None, "VOCABULARY": None},
-    )
+    bindings = [*options.gin_bindings, *options.bindings]
+    folders = [path for paths in options.gin_search_paths for path in paths.split(",") if path]
+    # Model files set them, in whatever order the files come.
+    defaults = {"MODEL": None, "VOCABULARY": None}
+    try:
+        parse_gin(options.gin_file, bindings, folders, defaults)
+    except UnknownName:
+        # Task files may have settings of their own (kaft_records.directory). They import
+        # TensorFlow, so that they are only imported when something asks for them.
+        import_task_files()
+        parse_gin(options.gin_file, bindings, folders, defaults)
     folder = macro_value(output)
     if isinstance(folder, str):
         os.makedirs(folder, exist_ok=True)

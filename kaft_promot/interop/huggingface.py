@@ -98,10 +98,12 @@ def write_huggingface(
         array = np.asarray(value, np.float32)
         tensors[name] = array.T if transposed else array
     folder.mkdir(parents=True, exist_ok=True)
-    if vocabulary is not None and copy_vocabulary(vocabulary, folder, "spiece.model") == (
-        "spiece.model"
-    ):
-        tokenizer = {"tokenizer_class": "T5Tokenizer", "extra_ids": 100}
+    tokenizer = {"tokenizer_class": "T5Tokenizer", "extra_ids": 100}
+    if vocabulary == "bytes":
+        tokenizer = {"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125}
+    elif vocabulary is not None:
+        copy_vocabulary(vocabulary, folder, "spiece.model")
+    if vocabulary is not None:
         write_json(folder / "tokenizer_config.json", tokenizer)
     write_json(folder / "config.json", fields)
     write_safetensors(folder / "model.safetensors", tensors)

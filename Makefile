@@ -1,0 +1,54 @@
+# make quickstart   install into .venv, then the main job: from questions to a report
+# make test         install what tests need, then the whole test suite
+# make lint         style, format and types
+# make bench        what the speed claims are measured with
+#
+# VENV=path uses another virtual environment, PYTHON=path another Python to make it (3.11 or newer).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint bench clean
+
+VENV ?= .venv
+# The first Python of these that is 3.11 or newer; named ones first, because TensorFlow's packages
+# come some months after a new Python.
+PYTHON ?= $(firstword $(shell for p in python3.12 python3.11 python3.13 python3; do \
+  $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+  && echo $$p; done))
+PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+# What an installation depends on: it is made again when one of these is newer than its stamp.
+METADATA := setup.py pyproject.toml
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -6
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; set PYTHON=path" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(METADATA) | $(VENV)/bin/python
+	@echo "installing into $(VENV)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-%: $(METADATA) | $(VENV)/bin/python
+	@echo "installing into $(VENV), with what $* needs"
+	@$(PIP) -e '.[$*]'
+	@touch $@ $(VENV)/.installed
+
+quickstart: $(VENV)/.installed
+	@$(VENV)/bin/kaft-promot quickstart
+
+test: $(VENV)/.installed-test
+	@$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.installed-lint
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+bench: $(VENV)/.installed
+	@for file in benchmarks/bench_*.py; do $(VENV)/bin/python $$file; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
