@@ -10,6 +10,7 @@ mentions; `augmenter` makes the records of one example; `records` checks them at
 from kaft_promot.knowledge.augment import augment, augment_file
 from kaft_promot.knowledge.corpus import CorpusIndex
 from kaft_promot.knowledge.files import Rejects
+from kaft_promot.knowledge.location import kaft_records
 from kaft_promot.knowledge.probe import probe, probe_file, read_answers
 from kaft_promot.knowledge.readers import FORMATS, read_examples
 from kaft_promot.knowledge.records import (
@@ -35,6 +36,7 @@ __all__ = [
     "augment_file",
     "format_input",
     "format_target",
+    "kaft_records",
     "probe",
     "probe_file",
     "read_answers",

@@ -222,8 +222,6 @@ def _with_checkpoint(settings: Settings, probed: str | None, path: files.PathLik
     return dataclasses.replace(settings, base_checkpoint=named or probed)
 
 
-def _described(
-    settings: Settings, paths: Sequence[files.PathLike], format: str
-) -> dict[str, Any]:
+def _described(settings: Settings, paths: Sequence[files.PathLike], format: str) -> dict[str, Any]:
     described = {"inputs": [str(path) for path in paths], "format": format}
     return described | dataclasses.asdict(settings) | {"generator_version": GENERATOR_VERSION}

@@ -69,7 +69,7 @@ def check_answers(settings: Settings, parametric_answers: Mapping[str, str] | No
     if parametric_answers is None and needing:
         raise UserError(
             f"the kinds {', '.join(needing)} need the base model's closed-book answers; run "
-            "`kaft-promot probe` and give its file with --parametric_answers, or leave "
+            "`kaft-promot probe` and give its file with --parametric, or leave "
             f"these kinds out (--kinds={RELEVANT},{COUNTERFACTUAL})"
         )
 

@@ -134,9 +134,7 @@ class CorpusIndex:
         return tuple(f for key in keys if key != own for f in self._entities[key].forms)
 
 
-def _add_context(
-    contexts: dict[bytes, PoolContext], example: QAExample, limit: int
-) -> None:
+def _add_context(contexts: dict[bytes, PoolContext], example: QAExample, limit: int) -> None:
     assert example.context is not None
     digest = hashlib.blake2b(example.context.encode(), digest_size=16).digest()
     entry = PoolContext(example.context, example.title, example.subject)

@@ -8,6 +8,7 @@ that is stopped, or a disk that fills up, leaves the finished output of an earli
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import gzip
 import json
@@ -16,7 +17,7 @@ import pathlib
 import zlib
 from collections.abc import Iterator
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from kaft_promot.errors import UserError
 
@@ -106,7 +107,7 @@ def open_bytes(path: PathLike) -> IO[bytes]:
     raw = path.open("rb")
     if raw.peek(2)[:2] == b"\x1f\x8b":
         raw.close()
-        return gzip.open(path, "rb")
+        return cast(IO[bytes], gzip.open(path, "rb"))
     return raw
 
 
@@ -220,10 +221,8 @@ class AtomicFolder:
             error = failure
         finally:
             for temporary, out in self._open.values():
-                try:
+                with contextlib.suppress(OSError):  # a full disk: the buffer goes with the file
                     out.close()
-                except OSError:
-                    pass  # the disk is full: the rest of the buffer is lost with the file
                 temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise UserError(

@@ -34,9 +34,7 @@ class Generator(Protocol):
         ...
 
 
-def read_answers(
-    path: files.PathLike, rejects: files.Rejects
-) -> tuple[dict[str, str], str | None]:
+def read_answers(path: files.PathLike, rejects: files.Rejects) -> tuple[dict[str, str], str | None]:
     """Reads what a probe wrote.
 
     Args:

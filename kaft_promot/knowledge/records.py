@@ -312,7 +312,9 @@ def write_records(path: str | pathlib.Path, records: Iterable[KaftRecord]) -> in
     return count
 
 
-def read_records(path: str | pathlib.Path, rejects: files.Rejects | None = None) -> Iterator[KaftRecord]:
+def read_records(
+    path: str | pathlib.Path, rejects: files.Rejects | None = None
+) -> Iterator[KaftRecord]:
     """The sound records of a JSONL file (gzip or plain), in order.
 
     Args:

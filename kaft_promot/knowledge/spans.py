@@ -49,9 +49,7 @@ def _apostrophe_joins(text: str, start: int, end: int) -> bool:
     if start > 1 and text[start - 1] in _APOSTROPHES and _is_word(text[start - 2]):
         return True
     if end + 1 < len(text) and text[end] in _APOSTROPHES and _is_word(text[end + 1]):
-        possessive = text[end + 1] in "sS" and not (
-            end + 2 < len(text) and _is_word(text[end + 2])
-        )
+        possessive = text[end + 1] in "sS" and not (end + 2 < len(text) and _is_word(text[end + 2]))
         return not possessive
     return False
 

@@ -55,7 +55,9 @@ class Summary:
             f" + not applicable {sum(self.not_applicable.values()):,}"
         )
         lines += [f"  written   {n:>9,}  {name}" for name, n in self.written.items()]
-        lines += [f"            {n:>9,}    irrelevant: {k}" for k, n in self.irrelevant_kinds.items()]
+        lines += [
+            f"            {n:>9,}    irrelevant: {k}" for k, n in self.irrelevant_kinds.items()
+        ]
         lines += [f"            {n:>9,}    proposer: {k}" for k, n in self.proposers.items()]
         lines += [f"  rejected  {n:>9,}  {name}" for name, n in self.rejected_records.items()]
         lines += [f"  n/a       {n:>9,}  {name}" for name, n in self.not_applicable.items()]

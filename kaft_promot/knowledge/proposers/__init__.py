@@ -52,8 +52,7 @@ def parse_proposers(names: str | Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in chosen if name not in PROPOSERS]
     if unknown or not chosen:
         raise UserError(
-            f"unknown proposer {', '.join(unknown) or '(none)'}; "
-            f"choose from {', '.join(PROPOSERS)}"
+            f"unknown proposer {', '.join(unknown) or '(none)'}; choose from {', '.join(PROPOSERS)}"
         )
     return chosen
 

@@ -77,9 +77,7 @@ def read_placed(
         count = len(seen) + len(rejects)
         for place, example in READERS[name].read(path, rejects):
             if example.id in seen:
-                rejects.add(
-                    place, "duplicate_id", f"{example.id!r} was seen at {seen[example.id]}"
-                )
+                rejects.add(place, "duplicate_id", f"{example.id!r} was seen at {seen[example.id]}")
                 continue
             seen[example.id] = place
             yield place, example

@@ -106,9 +106,12 @@ def answers_field(value: Any, *, is_impossible: bool) -> tuple[str, ...]:
         value = [value]
     if not isinstance(value, list):
         raise RowError("field_type", "the answers are not a list of texts")
-    texts = [item.get("text") if isinstance(item, Mapping) else item for item in value]
-    if not all(isinstance(text, str) for text in texts):
-        raise RowError("field_type", "an answer is not a text")
+    texts = []
+    for item in value:
+        text = item.get("text") if isinstance(item, Mapping) else item
+        if not isinstance(text, str):
+            raise RowError("field_type", "an answer is not a text")
+        texts.append(text)
     answers = tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
     if is_impossible:
         if answers:

@@ -96,8 +96,10 @@ def _check_unicode(value: Any) -> None:
 
 def _is_nested(head: bytes) -> bool:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:4096]
-    return start.startswith(b"{") and b'"question"' not in start.split(b'"paragraphs"')[0] and (
-        b'"paragraphs"' in start or b'"data"' in start
+    return (
+        start.startswith(b"{")
+        and b'"question"' not in start.split(b'"paragraphs"')[0]
+        and (b'"paragraphs"' in start or b'"data"' in start)
     )
 
 
@@ -116,6 +118,4 @@ def _matches_row(row: Mapping[str, Any]) -> bool:
     )
 
 
-READER = base.Reader(
-    name="squad", read=_read, matches_row=_matches_row, matches_head=_is_nested
-)
+READER = base.Reader(name="squad", read=_read, matches_row=_matches_row, matches_head=_is_nested)

@@ -66,9 +66,7 @@ def _to_example(place: files.Place, row: Mapping[str, Any]) -> QAExample:
     subject = base.text_field(row, "sub_label")
     label = base.text_field(row, "obj_label")
     assert relation is not None and subject is not None and label is not None
-    question = question_for(
-        relation, subject, base.text_field(row, "template", required=False)
-    )
+    question = question_for(relation, subject, base.text_field(row, "template", required=False))
     if question is None:
         raise base.RowError(
             "unknown_relation", f"no question for {relation} here, and the row has no template"
@@ -93,6 +91,7 @@ def _to_example(place: files.Place, row: Mapping[str, Any]) -> QAExample:
 READER = base.Reader(
     name="trex",
     read=lambda path, rejects: base.read_rows(path, rejects, _to_example),
-    matches_row=lambda row: {"sub_label", "obj_label"} <= row.keys()
-    and ("evidence" in row or "evidences" in row),
+    matches_row=lambda row: (
+        {"sub_label", "obj_label"} <= row.keys() and ("evidence" in row or "evidences" in row)
+    ),
 )
