@@ -16,12 +16,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import secrets
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gin
-import numpy as np
 
 from kaft_promot.errors import UserError
 from kaft_promot.feeding import pipeline, saved
@@ -144,14 +144,20 @@ class TrainIterator(Iterator[Batch]):
     def skip(self, batches: int) -> None:
         """Go forward as if this many batches had been taken.
 
-        Without packing this takes no time; with packing the rows are packed and dropped.
+        Without packing this takes no time; packed batches are made and dropped.
+
+        Raises:
+            StopIteration: there are not so many.
         """
         if self._packed:
             for _ in range(batches):
                 next(self)
             return
         position = self._batches.get_state()
-        self._batches.set_state({**position, "next_index": position["next_index"] + batches})
+        try:
+            self._batches.set_state({**position, "next_index": position["next_index"] + batches})
+        except IndexError as e:
+            raise StopIteration from e
         self._step += batches
 
     def close(self) -> None:
@@ -174,7 +180,7 @@ def train_iterator(
     _check(cfg, process_index, process_count)
     if cfg.seed is None and process_count > 1 and cfg.shuffle:
         raise UserError("DatasetConfig.seed must be set when more than one process trains")
-    seed = cfg.seed if cfg.seed is not None else int(np.random.SeedSequence().entropy % 2**32)
+    seed = cfg.seed if cfg.seed is not None else secrets.randbits(32)
     layout = pipeline.Layout(
         feature_lengths={k: int(v) for k, v in cfg.task_feature_lengths.items()},
         batch_size=cfg.batch_size,

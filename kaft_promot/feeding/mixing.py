@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from fractions import Fraction
@@ -9,16 +10,14 @@ from typing import Any
 
 import grain
 
-_SCALE = 1_000_000
-
 
 def integer_rates(rates: Sequence[float]) -> list[int]:
-    """Rates as integers of the same proportions, to one part in a million of the sum.
-
-    Every positive rate keeps at least 1; rates must be positive.
-    """
-    total = sum(Fraction(rate) for rate in rates)
-    return [max(1, round(Fraction(rate) * _SCALE / total)) for rate in rates]
+    """Positive rates as integers of exactly the same proportions."""
+    exact = [Fraction(rate) for rate in rates]
+    scale = math.lcm(*(rate.denominator for rate in exact))
+    whole = [int(rate * scale) for rate in exact]
+    divisor = math.gcd(*whole)
+    return [rate // divisor for rate in whole]
 
 
 def place(index: int, rates: Sequence[int]) -> tuple[int, int]:

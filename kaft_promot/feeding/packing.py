@@ -1,8 +1,8 @@
 """Several short examples in a row: first-fit packing with a position of two numbers.
 
 Grain has such a packing (`grain.experimental.FirstFitPackIterDataset`); this one was measured
-eight times as fast, because it decides by lengths and copies tokens once, and each process copies
-only the rows that it holds.
+three times as fast (20 against 60 to 85 microseconds an example), because it decides by lengths
+and copies tokens once, and each process copies only the rows that it holds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import grain
 import numpy as np
 
 from kaft_promot.feeding.features import FEATURES, Batch, convert_packed
+from kaft_promot.feeding.shuffling import permutation
 
 Example = Mapping[str, np.ndarray]
 # Rows that are open at once. More rows waste less padding; a resumed run packs up to so many anew.
@@ -124,11 +125,6 @@ class PackedIterator(grain.DatasetIterator):
         rows = self._take()
         return assemble(rows[self._dataset.own], self._dataset.feature_lengths)
 
-    def skip(self, batches: int) -> None:
-        """Pass over batches: decides what is in their rows, copies no tokens."""
-        for _ in range(batches):
-            self._take()
-
     def _take(self) -> list[list[Example]]:
         """The next global batch's rows, over as many groups as it needs."""
         taken: list[list[Example]] = []
@@ -151,7 +147,7 @@ class PackedIterator(grain.DatasetIterator):
             rows, self._next_group = first_fit(
                 d.data, self._group, d.feature_lengths, max(OPEN_ROWS, d.batch_size)
             )
-            order = np.random.default_rng([d.seed, self._group]).permutation(len(rows))
+            order = permutation(len(rows), d.seed, self._group)
             self._rows = [rows[i] for i in order]
         return self._rows
 

@@ -7,11 +7,13 @@ first batches themselves into one `.npz` file. `DatasetConfig.saved` names eithe
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-import re
 import secrets
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,26 +35,42 @@ def save_tokens(cfg: DatasetConfig, folder: str | Path) -> None:
     """Run the task or mixture of `cfg` and keep its tokens.
 
     Raises:
-        UserError: the folder already holds a mixture, or cannot be written.
+        UserError: the folder already exists, or cannot be written.
     """
     from kaft_promot.feeding.dataset import open_sources
 
+    if Path(folder).exists():
+        raise UserError(f"{folder} already exists: delete it or name another folder")
+    write_tokens(open_sources(cfg), cfg, folder)
+
+
+def write_tokens(sources: Sequence[Source], cfg: DatasetConfig, folder: str | Path) -> None:
+    """Keep sources as the tokens of `cfg`, the whole folder or nothing.
+
+    Raises:
+        UserError: the folder already exists, or cannot be written.
+    """
     folder = Path(folder)
-    if (folder / _MANIFEST).exists():
-        raise UserError(f"{folder} already holds saved tokens: delete it or name another folder")
-    tasks = []
-    for number, source in enumerate(open_sources(cfg)):
-        name = f"{number:03d}-{re.sub(r'[^A-Za-z0-9_.-]', '_', source.name)}"
-        if not (folder / name).exists():
-            source.store.save(folder / name, {"task": source.name, "split": cfg.split})
-        tasks.append({"name": source.name, "rate": source.rate, "folder": name})
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
     manifest = {
         "mixture_or_task_name": cfg.mixture_or_task_name,
         "split": cfg.split,
         "task_feature_lengths": dict(cfg.task_feature_lengths),
-        "tasks": tasks,
+        "tasks": [
+            {"name": s.name, "rate": s.rate, "folder": f"{number:03d}"}
+            for number, s in enumerate(sources)
+        ],
     }
-    _write(folder / _MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+    try:
+        for number, source in enumerate(sources):
+            about = {"task": source.name, "split": cfg.split}
+            source.store.save(temporary / f"{number:03d}", about)
+        (temporary / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        temporary.rename(folder)
+    except OSError as e:
+        raise UserError(f"cannot write the tokens {folder}: {e.strerror or e}") from e
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def load_tokens(folder: str | Path, cfg: DatasetConfig) -> list[Source]:
@@ -90,8 +108,6 @@ def save_batches(cfg: DatasetConfig, path: str | Path, count: int) -> None:
     Raises:
         UserError: there are fewer batches, or the file cannot be written.
     """
-    import io
-
     from kaft_promot.feeding.dataset import train_iterator
 
     batches = train_iterator(cfg)
@@ -100,7 +116,8 @@ def save_batches(cfg: DatasetConfig, path: str | Path, count: int) -> None:
     if len(taken) < count:
         raise UserError(f"{cfg.mixture_or_task_name} gives {len(taken)} batches, not {count}")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{k: np.stack([b[k] for b in taken]) for k in taken[0]})
+    arrays: dict[str, Any] = {k: np.stack([b[k] for b in taken]) for k in taken[0]}
+    np.savez_compressed(buffer, **arrays)
     _write(Path(path), buffer.getvalue())
 
 

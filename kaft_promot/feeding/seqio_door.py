@@ -207,7 +207,7 @@ def _store(task: seqio.Task, cfg: DatasetConfig) -> TokenStore:
 def eval_examples(cfg: DatasetConfig, *, max_examples: int | None = None) -> list[dict[str, Any]]:
     """See `kaft_promot.feeding.eval_examples`."""
     check_lengths(cfg)
-    found = []
+    found: list[dict[str, Any]] = []
     for task, _ in _tasks_with_split(cfg):
         data = materialize.dataset(task, cfg)
         if max_examples is not None:

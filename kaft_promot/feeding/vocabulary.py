@@ -22,6 +22,7 @@ from sentencepiece import sentencepiece_model_pb2
 from kaft_promot.errors import UserError
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
+_ModelProto = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]
 # LoadFromSerializedProto is not thread-safe (SeqIO guards it in the same way).
 _LOADING = threading.Lock()
 
@@ -76,7 +77,7 @@ class SentencePieceVocabulary:
             serialized = Path(self.path).read_bytes()
         except OSError as e:
             raise UserError(f"cannot read vocabulary {self.path}: {e.strerror or e}") from e
-        model = sentencepiece_model_pb2.ModelProto()
+        model = _ModelProto()
         try:
             model.ParseFromString(serialized)
         except Exception as e:  # protobuf's DecodeError has no stable import path
@@ -87,7 +88,7 @@ class SentencePieceVocabulary:
             model.pieces.add(
                 piece=f"▁<extra_id_{i}>",
                 score=0.0,
-                type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
+                type=_ModelProto.SentencePiece.USER_DEFINED,
             )
         serialized = model.SerializeToString()
         self.digest = hashlib.sha256(serialized).hexdigest()
