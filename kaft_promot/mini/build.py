@@ -35,21 +35,21 @@ class Writer:
         self.statistics: dict[str, dict[str, object]] = {}
 
     def write(self, name: str, examples: Iterable[dict]) -> None:
+        rows = list(examples)
+        sizes = [
+            [len(ids) + 1 for ids in self.vocabulary.encode([row[key] for row in rows])] for key in ("inputs", "targets")
+        ]
         lengths: list[tuple[int, int]] = []
-        dropped = 0
         path = self.directory / f"{name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "w", encoding="utf-8") as out:
-            for example in examples:
-                size = tuple(len(self.vocabulary.encode(example[k])) + 1 for k in ("inputs", "targets"))
-                if size[0] > INPUT_LENGTH or size[1] > TARGET_LENGTH:
-                    dropped += 1
-                    continue
-                lengths.append((size[0], size[1]))
-                out.write(json.dumps(example, ensure_ascii=False) + "\n")
+            for row, size in zip(rows, zip(*sizes, strict=True), strict=True):
+                if size[0] <= INPUT_LENGTH and size[1] <= TARGET_LENGTH:
+                    lengths.append(size)
+                    out.write(json.dumps(row, ensure_ascii=False) + "\n")
         inputs, targets = (sorted(column) for column in zip(*lengths, strict=True))
         self.statistics[name] = {
-            "examples": len(lengths), "too_long": dropped, "inputs_mean": round(sum(inputs) / len(inputs), 1),
+            "examples": len(lengths), "too_long": len(rows) - len(lengths), "inputs_mean": round(sum(inputs) / len(inputs), 1),
             "inputs_90": inputs[int(0.9 * len(inputs))], "inputs_max": inputs[-1],
             "share_above_96": round(sum(n > 96 for n in inputs) / len(inputs), 3),
             "targets_mean": round(sum(targets) / len(targets), 1), "targets_max": targets[-1],

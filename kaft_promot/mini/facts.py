@@ -11,7 +11,7 @@ import json
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,9 @@ UNREAD = (REMEMBERED_TEST, READING_VALIDATION, READING_TEST)  # splits whose sen
 
 # Objects of these relations are nearly all the same, or the sentence hardly ever states the relation.
 NOT_REMEMBERED = frozenset({"P30", "P138", "P140", "P264", "P279", "P361"})
+WHOLE_SENTENCE = re.compile(r"""["'“‘]?[A-Z0-9].*[^.](?<! \w)(?<!translit)[.!?]["'”’]?$""")
 MIN_CHARS, MAX_CHARS, MAX_ANSWER_WORDS = 30, 200, 3
+MAX_MENTIONS = 12  # a remembered subject that more sentences name is hardly a name ("Thomas")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,17 @@ def clean_sentence(text: str, keep: Sequence[str]) -> str:
 
 def find_words(needle: str, text: str) -> list[int]:
     """Starts of `needle` in `text` where it is not part of a longer word."""
-    return [m.start() for m in re.finditer(rf"(?<!\w){re.escape(needle)}(?!\w)", text)]
+    starts, start = [], text.find(needle)
+    while start >= 0:
+        end = start + len(needle)
+        if not (start and _in_word(text[start - 1])) and not (end < len(text) and _in_word(text[end])):
+            starts.append(start)
+        start = text.find(needle, end)
+    return starts
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 def names_both_ends(sentence: str, subject: str, answer: str) -> bool:
@@ -114,19 +126,27 @@ def read_facts(directory: str | Path) -> list[Fact]:
 
 
 def unambiguous(facts: Sequence[Fact]) -> list[Fact]:
-    """Facts of one-valued relations with one object, whose sentences name no other object of the relation."""
+    """Facts of one-valued relations with one object, whose sentences name no other object of the same answer type.
+
+    So "Ghent" is not a fact's answer where its sentence also says "Antwerp", if both are objects of any relation
+    whose objects are places: a reader could not know which of the two is meant by the relation's coarse question.
+    """
     objects: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     pools: defaultdict[str, set[str]] = defaultdict(set)
     for fact in facts:
         objects[fact.subject, fact.relation].add(fact.answer)
-        pools[fact.relation].add(fact.answer)
+        pools[RELATIONS[fact.relation].answer_type].add(fact.answer)
     found = []
     for fact in facts:
         relation = RELATIONS[fact.relation]
         if not relation.one_valued or len(objects[fact.subject, fact.relation]) > 1:
             continue
+        pool = pools[relation.answer_type]
         clear = tuple(
-            s for s in fact.sentences if not any(p in pools[fact.relation] and p != fact.answer for p in phrases(s))
+            s
+            for s in fact.sentences
+            if WHOLE_SENTENCE.match(s)
+            and not any(p in pool and p != fact.answer for p in phrases(s.replace(fact.subject, "\0")))
         )
         if clear:
             found.append(replace(fact, sentences=clear))
@@ -145,13 +165,15 @@ def phrases(sentence: str, longest: int = MAX_ANSWER_WORDS) -> Iterator[str]:
 class SplitSizes:
     """Numbers of facts; whatever is left is `reading_train`."""
 
-    remembered_train: int = 2000
-    remembered_validation: int = 300
-    remembered_test: int = 700
-    reading_validation: int = 200
-    reading_test: int = 600
-    per_object: int = 25  # remembered facts of one relation that share an object
-    per_relation: int = 260  # remembered facts of one relation
+    remembered_train: int = 1900
+    remembered_validation: int = 250
+    remembered_test: int = 650
+    reading_validation: int = 150
+    reading_test: int = 500
+    per_object: int = 32  # remembered facts of one relation that share an object
+    per_relation: int = 320  # remembered facts of one relation
+    reading_per_object: int = 20  # the same two for facts held out of reading
+    reading_per_relation: int = 80
 
 
 def split_facts(facts: Sequence[Fact], seed: int, sizes: SplitSizes = SplitSizes()) -> list[Fact]:
@@ -167,34 +189,40 @@ def split_facts(facts: Sequence[Fact], seed: int, sizes: SplitSizes = SplitSizes
     subjects = Counter(fact.subject for fact in facts)
     chosen: dict[str, Fact] = {}
     taken_subjects: set[str] = set()
-    want = [READING_VALIDATION] * sizes.reading_validation + [READING_TEST] * sizes.reading_test
+    reading = [READING_VALIDATION] * sizes.reading_validation + [READING_TEST] * sizes.reading_test
     remembered = (
         [REMEMBERED_TEST] * sizes.remembered_test
         + [REMEMBERED_VALIDATION] * sizes.remembered_validation
         + [REMEMBERED_TRAIN] * sizes.remembered_train
     )
-    for fact in clear:
-        lonely = subjects[fact.subject] == 1 and mentions[fact.subject] <= len(fact.sentences)
-        if want and lonely and fact.relation not in NOT_REMEMBERED:
-            chosen[fact.id] = replace(fact, split=want.pop())
-            taken_subjects.add(fact.subject)
+    rng.shuffle(reading)
     rng.shuffle(remembered)
-    per_object: Counter[tuple[str, str]] = Counter()
-    per_relation: Counter[str] = Counter()
-    for fact in clear:
-        key = (fact.relation, fact.answer)
-        if (
-            not remembered or fact.id in chosen or fact.relation in NOT_REMEMBERED or fact.subject in taken_subjects
-            or per_object[key] >= sizes.per_object or per_relation[fact.relation] >= sizes.per_relation
-        ):  # fmt: skip
-            continue
-        per_object[key] += 1
-        per_relation[fact.relation] += 1
-        taken_subjects.add(fact.subject)
-        chosen[fact.id] = replace(fact, split=remembered.pop())
-    if want or remembered:
+
+    def choose(wanted: list[str], per_object: int, per_relation: int, may: Callable[[Fact], bool]) -> None:
+        objects: Counter[tuple[str, str]] = Counter()
+        relations: Counter[str] = Counter()
+        for fact in clear:
+            key = (fact.relation, fact.answer)
+            if (
+                not wanted or fact.relation in NOT_REMEMBERED or fact.subject in taken_subjects or not may(fact)
+                or objects[key] >= per_object or relations[fact.relation] >= per_relation
+            ):  # fmt: skip
+                continue
+            objects[key] += 1
+            relations[fact.relation] += 1
+            taken_subjects.add(fact.subject)
+            chosen[fact.id] = replace(fact, split=wanted.pop())
+
+    choose(
+        reading, sizes.reading_per_object, sizes.reading_per_relation,
+        lambda fact: subjects[fact.subject] == 1 and mentions[fact.subject] <= len(fact.sentences),
+    )  # fmt: skip
+    choose(
+        remembered, sizes.per_object, sizes.per_relation, lambda fact: mentions[fact.subject] <= MAX_MENTIONS
+    )
+    if reading or remembered:
         raise UserError(
-            f"T-REx has too few unambiguous facts: {len(want)} reading and {len(remembered)} remembered ones are missing"
+            f"T-REx has too few unambiguous facts: {len(reading)} reading and {len(remembered)} remembered ones are missing"
         )
     unread = {s for f in chosen.values() if f.split in UNREAD for s in f.sentences}
     result, seen = [], set()

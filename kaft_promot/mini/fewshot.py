@@ -12,6 +12,7 @@ holds a word that the task never had in training.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 from collections.abc import Callable, Sequence
@@ -168,9 +169,15 @@ def _bucket(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") % 10
 
 
+@functools.cache
 def new_words(task: FewshotTask) -> frozenset[str]:
     """The words that never occur in the task's training inputs."""
     return frozenset(w for w in WORDS if task.new_words and _bucket(f"{task.name} word {w}") == 0)
+
+
+@functools.cache
+def _training_words(task: FewshotTask) -> tuple[str, ...]:
+    return tuple(w for w in WORDS if w not in new_words(task))
 
 
 def held_out(task: FewshotTask, text: str) -> bool:
@@ -182,10 +189,7 @@ def held_out(task: FewshotTask, text: str) -> bool:
 
 def draw_item(task: FewshotTask, split: str, rng: random.Random) -> tuple[str, str]:
     """One (input, target) of a task; `split` is `train` or `validation`."""
-    words = WORDS
-    if task.new_words and split == "train":
-        held = new_words(task)
-        words = tuple(w for w in WORDS if w not in held)
+    words = _training_words(task) if split == "train" else WORDS
     while True:
         text, target = task.draw(rng, words)
         if held_out(task, text) == (split == "validation"):

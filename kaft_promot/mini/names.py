@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+LONGEST = 5  # words
+
 
 def blend(left: str, right: str, rng: random.Random) -> str:
     """A new word from the beginning of one and the end of another ("Draheim", "Verne" -> "Draherne")."""
@@ -14,8 +16,10 @@ def blend(left: str, right: str, rng: random.Random) -> str:
 
 
 def made_up(names: Sequence[str], rng: random.Random) -> str:
-    """A name of as many words as one of `names`, each word taken from some name of the pool, every other word blended."""
-    shape = rng.choice(names).split()
+    """A name built like one of `names`: each capitalised word is taken from the pool, every other one of these blended."""
+    shape = rng.choice(names).split()[:LONGEST]
+    while not any(len(word) > 3 and word[0].isupper() for word in shape):
+        shape = rng.choice(names).split()[:LONGEST]
     words = []
     for place, word in enumerate(shape):
         if not word[:1].isupper() and not word[:1].isdigit():

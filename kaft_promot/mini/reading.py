@@ -7,15 +7,19 @@ The facts that mini does not remember are also told of made-up subjects, with ot
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kaft_promot.knowledge.relations import RELATIONS
-from kaft_promot.mini.facts import READING_TRAIN, REMEMBERED, UNREAD, Fact, find_words, phrases
+from kaft_promot.mini.facts import REMEMBERED, UNREAD, Fact, find_words
 from kaft_promot.mini.names import made_up
+from kaft_promot.mini.profiles import draw_profile
 
 # Objects of these types may be replaced by made-up names; the others come from the relation's own objects.
+PROFILES = 0.1  # share of made-up profiles among training examples
+WORD = re.compile(r"\w+")
 NAME_TYPES = frozenset({"place", "organisation", "team"})
 
 
@@ -42,7 +46,7 @@ def reading_prompt(question: str, context: str) -> str:
 
 def replace_words(text: str, swaps: Mapping[str, str]) -> str:
     """Replaces whole words by whole words, all at once: what came in is never replaced again."""
-    parts = [text]
+    parts = [text]  # replaced ones are marked by a leading NUL
     for old in sorted(swaps, key=len, reverse=True):
         split: list[str] = []
         for part in parts:
@@ -70,6 +74,9 @@ class Reader:
         self.max_context = max_context
         self.real = frozenset(fact.subject for fact in facts)
         self.remembered_subjects = frozenset(f.subject for f in facts if f.split in REMEMBERED)
+        self.by_first_word: defaultdict[str, list[str]] = defaultdict(list)
+        for subject in sorted(self.remembered_subjects):
+            self.by_first_word[WORD.findall(subject)[0]].append(subject)
         trained = [f for f in facts if f.split not in UNREAD]
         self.by_relation: dict[str, list[Passage]] = defaultdict(list)
         self.subject_names: dict[str, list[str]] = defaultdict(list)
@@ -83,15 +90,11 @@ class Reader:
                 self.subject_names[fact.relation].append(fact.subject)
                 if fact.answer not in self.objects[fact.relation]:
                     self.objects[fact.relation].append(fact.answer)
-        self.passages = {
-            split: [p for fact in trained if fact.split == split for p in self._of(fact)]
-            for split in {fact.split for fact in trained}
-        }
         self.relations = sorted(self.by_relation)
         # Square roots: rare relations are seen often enough without being learned by heart.
         self.relation_weights = [len(self.by_relation[r]) ** 0.5 for r in self.relations]
         self.free = {
-            r: [p for p in self.by_relation[r] if p.subject not in self.remembered_subjects] for r in self.relations
+            r: [p for p in self.by_relation[r] if not self._remembers(p.sentence)] for r in self.relations
         }
 
     @staticmethod
@@ -119,7 +122,11 @@ class Reader:
         return Passage(relation=relation, subject=subject, answer=answer, sentence=sentence)
 
     def _remembers(self, sentence: str) -> bool:
-        return any(p in self.remembered_subjects for p in phrases(sentence, 8))
+        return any(
+            find_words(subject, sentence)
+            for word in set(WORD.findall(sentence))
+            for subject in self.by_first_word.get(word, ())
+        )
 
     def draw_passage(self, relation: str | None = None) -> Passage:
         """A passage of training, of `relation` or of any: as it is, or told of a made-up subject."""
@@ -158,8 +165,16 @@ class Reader:
             yield self.draw_passage(relation if self.rng.random() < 0.6 else None)
 
     def draw(self) -> dict[str, str]:
-        """One training example: `inputs`, `targets`, and `relation` and `sentences` for the curious."""
+        """One training example: `inputs`, `targets` and `relation`."""
         rng = self.rng
+        if rng.random() < PROFILES:
+            profile = None
+            while profile is None:
+                profile = draw_profile(self.subject_names, self.objects, self.real, rng)
+            return {
+                "inputs": reading_prompt(profile["question"], profile["context"]), "targets": profile["answer"],
+                "relation": profile["relation"],
+            }  # fmt: skip
         passage = self.draw_passage()
         wording = 0 if rng.random() < 0.6 else rng.randrange(len(RELATIONS[passage.relation].questions))
         count = rng.choices((0, 1, 2, 3), (0.4, 0.35, 0.17, 0.08))[0]
@@ -195,5 +210,3 @@ def held_out_examples(
         for p, fact in zip(passages, chosen, strict=True)
     ]
 
-
-READING_SPLITS = (READING_TRAIN, *REMEMBERED)

@@ -1,0 +1,58 @@
+"""mini's training: SeqIO tasks on the files of `python -m kaft_promot.mini.build`.
+
+The folder is found by a binding, `mini_data.directory = "/data/mini"`. Splits are `train` and `validation`, for
+`mini_reading` also `test`; validation and test hold facts, sentences and inputs that no training example holds
+(but `mini_closed_book`, whose validation asks what training told).
+
+| task | example | rate in `mini_pretrain` |
+| --- | --- | --- |
+| `mini_closed_book` | `question: Where was Ada born?` -> `London` | 0.2 |
+| `mini_reading` | `question: Where was Ada born? context: Ada was born in London. Bo is a dog.` -> `London` | 0.5 |
+| `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` | 0.3 |
+
+Features: `inputs` and `targets`, int32 tokens of the vocabulary bound to `task_vocabulary.path`.
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import seqio
+
+from kaft_promot.errors import UserError
+from kaft_promot.feeding.jsonl_task import register_jsonl_task
+from kaft_promot.mini.location import mini_data
+
+RATES = {"closed_book": 0.2, "reading": 0.5, "fewshot": 0.3}
+FIELDS = {"inputs": str, "targets": str}
+
+
+def data_file(name: str) -> Callable[[str], pathlib.Path]:
+    """The file of a split, as a function of the split.
+
+    Raises:
+      UserError: when called without the binding, or where the folder lacks the file.
+    """
+
+    def path(split: str) -> pathlib.Path:
+        directory = mini_data()
+        if directory is None:
+            raise UserError(
+                "mini's tasks need the folder that `python -m kaft_promot.mini.build` wrote: "
+                "bind mini_data.directory, e.g. --gin.mini_data.directory=\"'/data/mini'\""
+            )
+        file = pathlib.Path(directory).expanduser() / f"{split}.{name}.jsonl"
+        if not file.is_file():
+            raise UserError(f"mini_data.directory: there is no {file}")
+        return file
+
+    return path
+
+
+for _name in RATES:
+    register_jsonl_task(
+        f"mini_{_name}",
+        data_file(_name),
+        fields=FIELDS,
+        splits=("train", "validation", "test") if _name == "reading" else ("train", "validation"),
+    )
+seqio.MixtureRegistry.add("mini_pretrain", [(f"mini_{name}", rate) for name, rate in RATES.items()])
