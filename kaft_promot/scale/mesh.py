@@ -100,9 +100,7 @@ def like_params(state: Any, params: Any, shardings: Any, mesh: Mesh) -> Any:
                     return NamedSharding(mesh, PartitionSpec(*where))
                 for axis in range(len(shape)):
                     if leaf.shape == shape[:axis] + shape[axis + 1 :]:
-                        return NamedSharding(
-                            mesh, PartitionSpec(*where[:axis], *where[axis + 1 :])
-                        )
+                        return NamedSharding(mesh, PartitionSpec(*where[:axis], *where[axis + 1 :]))
         return NamedSharding(mesh, PartitionSpec())
 
     return jax.tree_util.tree_map_with_path(place, state)

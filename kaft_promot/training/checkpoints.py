@@ -135,9 +135,7 @@ class Checkpoints:
         step = int(state.step)
         args = self._ocp.args
         meta = {**origin, "input_state": base64.b64encode(input_state).decode()}
-        items = args.Composite(
-            state=args.PyTreeSave(_to_tree(state)), meta=args.JsonSave(meta)
-        )
+        items = args.Composite(state=args.PyTreeSave(_to_tree(state)), meta=args.JsonSave(meta))
         try:
             self._manager.save(step, args=items, metrics=metrics, force=True)
             self._manager.wait_until_finished()

@@ -130,7 +130,9 @@ def train(
       Interrupted: a `SystemExit`, after SIGTERM or Ctrl-C, when the state is saved.
     """
     for name, value in (
-        ("total_steps", total_steps), ("eval_period", eval_period), ("stats_period", stats_period)
+        ("total_steps", total_steps),
+        ("eval_period", eval_period),
+        ("stats_period", stats_period),
     ):
         if value < 1:
             raise UserError(f"train.{name} = {value}: must be at least 1")
@@ -269,9 +271,7 @@ class _Evaluation:
     def __call__(self, state: TrainState) -> dict[str, float]:
         params = state.params
         sums = [self._step(params, shard_batch(batch, self._mesh)) for batch in self._batches]
-        total = {
-            name: sum(float(s[name]) for s in sums) for name in ("loss", "correct", "weights")
-        }
+        total = {name: sum(float(s[name]) for s in sums) for name in ("loss", "correct", "weights")}
         weights = max(total["weights"], 1e-6)
         return {
             "eval/loss": total["loss"] / weights,
@@ -299,7 +299,8 @@ class _Run:
         self._writer: MetricWriter | None = None
         self._checkpoints: Checkpoints | None = None
         self._origin = start.origin() | {
-            "stage": dataclasses.asdict(stage), "vocabulary": vocabulary
+            "stage": dataclasses.asdict(stage),
+            "vocabulary": vocabulary,
         }
         if self._dir is None:
             return
@@ -371,6 +372,11 @@ def _progress_bar(first: int, total: int, name: str, progress: bool) -> Any:
 
     hide = not progress or jax.process_index() != 0
     return tqdm.tqdm(
-        initial=first, total=total, desc=f"train ({name})", unit="step", disable=hide,
-        mininterval=0.5, dynamic_ncols=True,
+        initial=first,
+        total=total,
+        desc=f"train ({name})",
+        unit="step",
+        disable=hide,
+        mininterval=0.5,
+        dynamic_ncols=True,
     )

@@ -115,7 +115,11 @@ class AdamW:
         """See `Optimizer.make`."""
         decays = unflatten({path: not path.endswith("/scale") for path in flatten(axes)})
         return optax.adamw(
-            self.learning_rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay,
+            self.learning_rate,
+            self.b1,
+            self.b2,
+            self.eps,
+            weight_decay=self.weight_decay,
             mask=decays,
         )
 

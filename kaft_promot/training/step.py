@@ -99,9 +99,7 @@ def model_features(batch: Mapping[str, Any]) -> dict[str, Any]:
     """
     missing = [name for name in FEATURES if name not in batch]
     if missing:
-        raise UserError(
-            f"the batch has no {', '.join(missing)}; it has {', '.join(sorted(batch))}"
-        )
+        raise UserError(f"the batch has no {', '.join(missing)}; it has {', '.join(sorted(batch))}")
     return {name: batch[name] for name in (*FEATURES, *OPTIONAL_FEATURES) if name in batch}
 
 
@@ -257,9 +255,7 @@ def _accumulate(gradients: Callable[..., Any], batch: Batch, parts: int) -> Any:
         lambda x: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1), dict(batch)
     )
     first = jax.tree.map(lambda x: x[0], split)
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradients, first, 0)
-    )
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradients, first, 0))
 
     def add(total: Any, part_and_index: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, gradients(*part_and_index)), None

@@ -1,0 +1,36 @@
+"""A tiny network and its batches, shared by the training tests."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from kaft_promot.models import T5Config
+
+CONFIG = T5Config(
+    vocab_size=32,
+    emb_dim=8,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    head_dim=4,
+    mlp_dim=16,
+)
+
+
+def batch(rows: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random inputs whose target is their own beginning; some targets end early."""
+    rng = np.random.default_rng(seed)
+    inputs = rng.integers(2, 32, (rows, 8)).astype(np.int32)
+    targets = inputs[:, :5] * (np.arange(5) < rng.integers(2, 6, (rows, 1)))
+    return {
+        "encoder_input_tokens": inputs,
+        "decoder_target_tokens": targets.astype(np.int32),
+        "decoder_input_tokens": np.pad(targets, [(0, 0), (1, 0)])[:, :-1].astype(np.int32),
+        "decoder_loss_weights": (targets > 0).astype(np.float32),
+    }
+
+
+def batches(rows: int = 4) -> Iterator[dict[str, np.ndarray]]:
+    """An endless stream of different batches, the same each time."""
+    return (batch(rows, seed) for seed in itertools.count())
