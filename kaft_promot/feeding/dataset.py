@@ -43,7 +43,8 @@ class DatasetConfig:
             state).
         pack: put several examples in a row, with segment ids and positions.
         module: Python module to import first; it registers the task (MIXTURE_OR_TASK_MODULE).
-        use_cached: read SeqIO's offline cache of the task.
+        use_cached: read the task's offline cache (seqio_cache_tasks, seqio.add_global_cache_dirs);
+            tasks without a cache placeholder are run, as in SeqIO.
         num_epochs: passes over each task; None for ever.
         cache_dir: folder that keeps tokens between runs, keyed by the task, its source files,
             split, lengths and vocabulary; None keeps them in memory for this run only.
@@ -254,6 +255,8 @@ def _check(cfg: DatasetConfig, process_index: int, process_count: int) -> None:
             f"DatasetConfig.batch_size {cfg.batch_size} cannot be shared by {process_count} "
             f"processes: make it a multiple of {process_count}"
         )
+    if cfg.seed is not None and not 0 <= cfg.seed < 2**32:
+        raise UserError(f"DatasetConfig.seed is {cfg.seed}; it must be from 0 to 2**32 - 1")
     if cfg.num_epochs is not None and cfg.num_epochs < 1:
         raise UserError(f"DatasetConfig.num_epochs is {cfg.num_epochs}; it must be at least 1")
     if cfg.prefetch < 0:

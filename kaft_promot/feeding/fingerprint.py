@@ -43,7 +43,11 @@ def task_fingerprint(task: seqio.Task, cfg: DatasetConfig) -> str | None:
 
 
 def _source_fingerprint(task: seqio.Task, cfg: DatasetConfig) -> str | None:
-    source = task._get_cached_source(cfg.split) if cfg.use_cached else task.source
+    source = task.source
+    if cfg.use_cached and task.supports_caching:
+        if task.cache_dir is None:
+            return None
+        source = task._get_cached_source(cfg.split)
     own = getattr(source, "fingerprint", None)
     own = own or getattr(getattr(source, "_dataset_fn", None), "fingerprint", None)
     if own is not None:

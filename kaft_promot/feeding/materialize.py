@@ -40,7 +40,9 @@ def dataset(task: seqio.Task, cfg: DatasetConfig) -> tf.data.Dataset:
         )
     except AssertionError as e:  # SeqIO's for a missing cache
         raise UserError(
-            f"task {task.name!r} has no offline cache (DatasetConfig.use_cached): {e}"
+            f"task {task.name!r} has no offline cache in {seqio.utils.get_global_cache_dirs()}: "
+            "make one with seqio_cache_tasks and name its folder by seqio.add_global_cache_dirs, "
+            "or set DatasetConfig.use_cached to False"
         ) from e
     except (ValueError, OSError, tf.errors.OpError) as e:
         raise UserError(f"task {task.name!r}, split {cfg.split!r}: {first_line(e)}") from e

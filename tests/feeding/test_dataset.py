@@ -143,6 +143,7 @@ def test_saved_batches_feed_the_same(mixture, tmp_path, pack: bool) -> None:
     ("settings_", "message"),
     [
         ({"batch_size": 0}, "DatasetConfig.batch_size is 0"),
+        ({"seed": -1}, "DatasetConfig.seed is -1"),
         ({"prefetch": -1}, "DatasetConfig.prefetch"),
         ({"num_epochs": 0}, "DatasetConfig.num_epochs"),
         ({"task_feature_lengths": {"inputs": 8}}, "TASK_FEATURE_LENGTHS.*no length.*'targets'"),
