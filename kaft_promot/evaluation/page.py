@@ -16,7 +16,7 @@ from kaft_promot.evaluation.statistics import Difference, Estimate
 
 Estimates = Mapping[str, Mapping[str, Estimate]]
 
-_CONTEXT_LIMIT = 600  # characters of a context that are shown
+_CONTEXT_LIMIT = 420  # characters of a context that are shown
 
 _KIND_TEXT = {
     "relevant": "The context holds the answer: read it.",
@@ -185,7 +185,7 @@ def how_it_was_run(rows: Rows, arms: Sequence[str], seed: int) -> Section:
     for arm in arms:
         of_arm = [row for row in rows.samples if row["arm"] == arm]
         notes[arm]["examples"] = str(len(of_arm))
-        notes[arm]["questions"] = str(len({row["question_id"] for row in of_arm}))
+        notes[arm]["questions"] = str(len({row.get("question_id") for row in of_arm}))
     keys = list(dict.fromkeys(key for note in notes.values() for key in note))
     head = "".join(f'<th scope="col">{escape(arm)}</th>' for arm in arms)
     lines = []
@@ -197,8 +197,8 @@ def how_it_was_run(rows: Rows, arms: Sequence[str], seed: int) -> Section:
             cells = "".join(f'<td class="text">{escape(value)}</td>' for value in values)
         lines.append(f'<tr><th scope="row">{escape(key)}</th>{cells}</tr>')
     html = (
-        '<div class="scroll" tabindex="0" role="region" aria-label="How it was run"><table>'
-        f'<thead><tr><th scope="col"></th>{head}</tr></thead><tbody>{"".join(lines)}</tbody>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="How it was run">'
+        f'<table class="run"><thead><tr><th scope="col"></th>{head}</tr></thead><tbody>{"".join(lines)}</tbody>'
         f'</table></div><p class="note">Intervals: {statistics.REPLICATES:,} bootstrap samples, '
         f"seed {seed}. All figures on this page are computed from the sample rows alone.</p>"
     )
@@ -271,8 +271,8 @@ def _sample(sample: Sample) -> str:
     row = sample.row
     context = row.get("context")
     if context:
-        text = context if len(context) <= _CONTEXT_LIMIT else context[:_CONTEXT_LIMIT] + " …"
-        shown = f"<blockquote>{_marked(text, row.get('contextual_answers') or [])}</blockquote>"
+        answers = row.get("contextual_answers") or []
+        shown = f"<blockquote>{_marked(_excerpt(context, answers), answers)}</blockquote>"
     else:
         shown = '<blockquote class="none">no context</blockquote>'
     if sample.kind == "irrelevant" and row.get("irrelevant_kind"):
@@ -301,12 +301,32 @@ def _verdict(right: bool) -> str:
     return f'<span class="verdict" role="img" aria-label="{text}">{mark}</span>'
 
 
+def _excerpt(context: str, answers: Sequence[str]) -> str:
+    """The context, or the part of a long one around the first mention of an answer."""
+    if len(context) <= _CONTEXT_LIMIT:
+        return context
+    mention = re.search(_mention(answers), context, re.IGNORECASE) if answers else None
+    start = max(0, mention.start() - _CONTEXT_LIMIT // 2) if mention else 0
+    start = min(start, len(context) - _CONTEXT_LIMIT)
+    end = start + _CONTEXT_LIMIT
+    if start:
+        start = context.find(" ", start) + 1
+    if end < len(context):
+        end = max(context.rfind(" ", start, end), mention.end() if mention else start + 1)
+    return ("… " if start else "") + context[start:end] + (" …" if end < len(context) else "")
+
+
+def _mention(answers: Sequence[str]) -> str:
+    """A pattern that finds any of the answers as written; for showing, never for measuring."""
+    longest_first = sorted(filter(None, answers), key=len, reverse=True)
+    return rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?!\w)"
+
+
 def _marked(text: str, answers: Sequence[str]) -> str:
-    """The escaped text with its mentions of the answers marked; only shows, never measures."""
-    found = [re.escape(answer) for answer in sorted(answers, key=len, reverse=True) if answer]
-    if not found:
+    """The escaped text with its mentions of the answers marked."""
+    if not any(answers):
         return escape(text)
-    pieces = re.split(rf"(?<!\w)({'|'.join(found)})(?!\w)", text, flags=re.IGNORECASE)
+    pieces = re.split(_mention(answers), text, flags=re.IGNORECASE)
     return "".join(
         f"<mark>{escape(piece)}</mark>" if index % 2 else escape(piece)
         for index, piece in enumerate(pieces)

@@ -237,9 +237,14 @@ def _draws(num_clusters: int, seed: int, replicates: int) -> np.ndarray:
     """float32 [replicates, clusters]: how often each bootstrap sample drew each cluster."""
     rng = np.random.default_rng(seed)
     count_rxc = np.empty((replicates, num_clusters), np.float32)
-    for row_c in count_rxc:
-        drawn = rng.integers(0, num_clusters, size=num_clusters)
-        row_c[:] = np.bincount(drawn, minlength=num_clusters)
+    rows = max(1, 500_000 // num_clusters)  # as many at a time as fit a cache
+    for start in range(0, replicates, rows):
+        size = min(rows, replicates - start)
+        drawn_rxc = rng.integers(0, num_clusters, size=(size, num_clusters), dtype=np.int32)
+        cell_rxc = drawn_rxc + np.arange(size, dtype=np.int32)[:, None] * num_clusters
+        count_rxc[start : start + size] = np.bincount(
+            cell_rxc.ravel(), minlength=size * num_clusters
+        ).reshape(size, num_clusters)
     count_rxc.flags.writeable = False
     return count_rxc
 

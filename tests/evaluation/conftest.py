@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from kaft_promot.knowledge.records import KaftRecord, Substitution
+from kaft_promot.knowledge.targets import format_input
 
 CITIES = ["Paris", "Lyon", "Rome", "Turin", "Oslo", "Bergen", "Vienna", "Graz", "Cairo", "Giza"]
 
@@ -43,14 +44,8 @@ def make_records(questions: int) -> list[KaftRecord]:
         change = Substitution(
             proposer="relation", old=gold, new=new, type="P19", spans=((at, at + len(new)),)
         )
-        records.append(
-            _record(n, "counterfactual", context=context, answer=new, **common).__class__(
-                **{
-                    **_record(n, "counterfactual", context=context, answer=new, **common).to_json(),
-                    "substitution": change,
-                }
-            )
-        )
+        fields = {"context": context, "answer": new, "substitution": change, **common}
+        records.append(_record(n, "counterfactual", **fields))
         other = CITIES[(n + 5) % 10]
         records.append(
             _record(
@@ -74,8 +69,6 @@ class Model:
     """
 
     def __init__(self, records, follow=1.0, distracted=0.0, keep=1.0, suffix=True):
-        from kaft_promot.knowledge.targets import format_input
-
         self.by_prompt = {format_input(r.question, r.context): r for r in records}
         self.follow, self.distracted, self.keep = follow, distracted, keep
         self.suffix = suffix

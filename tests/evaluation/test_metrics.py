@@ -1,4 +1,5 @@
 import collections
+import doctest
 import re
 import string
 
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kaft_promot.evaluation import metrics
+from kaft_promot.evaluation import formatting, metrics
 
 
 def squad_tokens(text):
@@ -85,3 +86,9 @@ def test_extraction():
     assert metrics.extracts("Lyon 1901", context, question) == 0  # no span
     assert metrics.extracts("Paris", context, question) == 0
     assert metrics.extracts("", context, question) == 0
+
+
+def test_examples_in_docstrings():
+    for module in (metrics, formatting):
+        result = doctest.testmod(module)
+        assert result.attempted and not result.failed

@@ -246,6 +246,18 @@ def test_samples_do_not_depend_on_outputs_or_order(run_dir):
             assert not any(samples.right({**row, "answer": "x"}) for row in sample.rows.values())
 
 
+def test_long_contexts_are_cut_around_the_answer():
+    context = "before " * 200 + "then Paris came, " + "after " * 200
+    cut = page._excerpt(context, ["Paris"])
+    assert "then Paris came" in cut and len(cut) < 450
+    assert cut.startswith("… before ") and cut.endswith(" after …")
+    assert page._excerpt(context, []).startswith("before ")
+    assert page._excerpt(context[-800:], ["x"]).endswith(" …")
+    assert page._excerpt("x" * 5000, ["y"])
+    assert page._excerpt("Paris is short.", ["Paris"]) == "Paris is short."
+    assert page._marked("Paris & Parisian", ["paris"]) == "<mark>Paris</mark> &amp; Parisian"
+
+
 @pytest.mark.slow
 def test_page_fits_a_browsers_window(run_dir, tmp_path):
     """Laid out by a real browser: dots stand where the figures say, nothing sticks out sideways."""

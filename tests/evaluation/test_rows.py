@@ -1,5 +1,9 @@
 import json
 import logging
+import pathlib
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -70,6 +74,26 @@ def _key(r):
     return (r["arm"], r["example_id"])
 
 
+def test_a_process_killed_in_the_middle_loses_only_the_row_it_was_writing(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    program = f"""
+import os, signal
+from kaft_promot.evaluation.rows import RowWriter
+writer = RowWriter({str(path)!r})
+for n in range(3):
+    writer.append([{{"arm": "kaft", "example_id": f"e{{n}}", "question_id": f"q{{n}}"}}])
+writer._file.write(b'{{"arm": "kaft", "exam')
+writer._file.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run = subprocess.run([sys.executable, "-c", program], timeout=60)
+    assert run.returncode == -signal.SIGKILL
+    with RowWriter(path) as writer:  # the dead process's lock is gone too
+        assert len(writer.done) == 3
+        writer.append([row(3)])
+    assert [r["example_id"] for r in read_rows(path).samples] == ["e0", "e1", "e2", "e3"]
+
+
 def test_malformed_line_in_the_middle_names_file_and_line(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row(0)) + "\n{broken\n" + json.dumps(row(1)) + "\n")
@@ -114,8 +138,6 @@ def test_missing_and_unwritable_places_are_user_errors(tmp_path):
 
 
 def test_full_disk_is_a_user_error():
-    import pathlib
-
     if not pathlib.Path("/dev/full").exists():
         pytest.skip("no /dev/full on this system")
     writer = RowWriter.__new__(RowWriter)
