@@ -13,6 +13,7 @@ Two views of a text, both made here and nowhere else:
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import functools
 import re
@@ -46,6 +47,9 @@ _VARIANTS |= {ord(c): "-" for c in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"}
 # What cannot be folded by str.lower alone: white space other than one plain space, and anything
 # outside ASCII with the character before it (which may be the base of a combining mark).
 _UNUSUAL = re.compile(r"\s{2,}|[^\S ]|\S?[^\x00-\x7f\s]+")
+
+
+_DOTTED_I = re.compile("i\u0307+")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ def _fold_cluster(cluster: str) -> str:
     text = unicodedata.normalize("NFKD", text).casefold()
     text = unicodedata.normalize("NFKD", text).translate(_VARIANTS)
     # "İ" is "i" with a dot above once folded: the dot is no difference to a reader.
-    text = text.replace("i\u0307", "i")
+    text = _DOTTED_I.sub("i", text)
     return "".join(c for c in text if unicodedata.category(c) != "Cf")
 
 
@@ -101,15 +105,14 @@ def _clusters(text: str) -> Iterable[tuple[int, int]]:
         yield start, len(text)
 
 
-@functools.lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=2048)
 def fold(text: str) -> Folded:
     """Folds `text` for matching; see the module's docstring. Cost: linear in its length."""
     # Printable ASCII with single spaces: the quick test comes first, most texts pass it.
     if (text.isascii() and text.isprintable() and "  " not in text) or not _UNUSUAL.search(text):
         return Folded(text.lower())
     pieces: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
+    starts, ends = array.array("I"), array.array("I")
 
     def plain(start: int, end: int) -> None:
         pieces.append(text[start:end].lower())
@@ -151,11 +154,12 @@ def _normalize(text: str) -> str:
         bare = folded.translate(_DELETE_ASCII_PUNCTUATION)
         return " ".join([word for word in bare.split() if word not in ARTICLES])
     bare = folded.translate(_DELETE_PUNCTUATION)
-    composed = unicodedata.normalize("NFC", bare)
+    # Folded again: a mark that stood on a deleted dot now stands on the letter before it.
+    composed = unicodedata.normalize("NFC", fold(bare).text)
     return " ".join([word for word in composed.split() if word not in ARTICLES])
 
 
-@functools.lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=2048)
 def normal_passage(text: str) -> str:
     """A long text normalised, with one space at both ends, so that ` word ` finds whole words."""
     return f" {_normalize(text)} "

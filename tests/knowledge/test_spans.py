@@ -1,0 +1,115 @@
+"""Mentions: word boundaries, nested aliases, Unicode, substitution."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kaft_promot.knowledge.spans import (
+    core_aliases,
+    find_spans,
+    first_held,
+    holds_alias,
+    substitute,
+)
+from kaft_promot.knowledge.text import fold
+
+WORDS = st.sampled_from(
+    ["Rome", "new", "York", "New York", "İzmir", "IZMIR", "Straße", "strasse", "e\u0301te", "été"]
+    + ["Obama", "Obamacare", "of", "São", "Sa\u0303o", "Paulo", "ﬁn", "fin", "İ", "ß", "x", "1,5"]
+)
+CONTEXT = st.lists(WORDS | st.sampled_from([" ", "  ", ".", "-", "\n", "\u00a0"]), max_size=14).map(
+    lambda parts: " ".join(parts)
+)
+
+
+def surfaces(context: str, aliases: list[str]) -> list[str]:
+    return [context[start:end] for start, end in find_spans(context, aliases)]
+
+
+@pytest.mark.parametrize(
+    ("context", "aliases", "found"),
+    [
+        ("Obamacare is not Obama's own; Obama said", ["Obama"], ["Obama", "Obama"]),
+        ("İİİ in Paris and İstanbul", ["paris", "Istanbul"], ["Paris", "İstanbul"]),
+        ("He left New York City for York", ["York", "New York", "New York City"],
+         ["New York City", "York"]),
+        ("Obama cared", ["Obama care", "Obama"], ["Obama"]),
+        ("Straße, STRASSE, Strasse", ["straße"], ["Straße", "STRASSE", "Strasse"]),
+        ("Strassen and Straße", ["stras"], []),
+        ("cafe\u0301 Café cafe", ["café"], ["cafe\u0301", "Café"]),
+        ("cafe cafe\u0301", ["cafe"], ["cafe"]),
+        ("New\n  York", ["new york"], ["New\n  York"]),
+        ("give us the US army", ["US"], ["US"]),
+        ("Don't ask Don", ["Don"], ["Don"]),
+        ("O'Brien met Brien's son", ["Brien"], ["Brien"]),
+        ("1,500 people, 1.5 km, 500 men, 5.", ["500", "5", "1"], ["500", "5"]),
+        ("in 10:30 at 10", ["10"], ["10"]),
+        ("snake_case case", ["case"], ["case"]),
+        ("Anglo-Saxon", ["Saxon"], ["Saxon"]),
+        ("the “Iron Lady”", ["Iron Lady", ""], ["Iron Lady"]),
+        ("rock ’n’ roll", ["Rock 'n' Roll"], ["rock ’n’ roll"]),
+        ("東京都に住む", ["東京"], ["東京"]),
+        ("nothing here", ["Paris"], []),
+        ("", ["Paris"], []),
+    ],
+)  # fmt: skip
+def test_mentions(context: str, aliases: list[str], found: list[str]) -> None:
+    assert surfaces(context, aliases) == found
+
+
+@given(CONTEXT, st.lists(WORDS, min_size=1, max_size=5), st.randoms())
+def test_spans_are_whole_mentions_in_any_alias_order(
+    context: str, aliases: list[str], order: random.Random
+) -> None:
+    spans = find_spans(context, aliases)
+    shuffled = list(aliases)
+    order.shuffle(shuffled)
+    assert find_spans(context, shuffled) == spans
+    folded = {fold(alias).text for alias in aliases}
+    end = 0
+    for start, stop in spans:
+        assert start >= end
+        end = stop
+        assert fold(context[start:stop]).text in folded
+        assert holds_alias(context, context[start:stop])
+
+
+@given(CONTEXT, st.lists(WORDS, min_size=1, max_size=4))
+def test_substituted_spans_slice_to_the_new_answer(context: str, aliases: list[str]) -> None:
+    spans = find_spans(context, aliases)
+    new = "Nova Würzburg"
+    text, new_spans = substitute(context, spans, new)
+    assert len(new_spans) == len(spans)
+    assert all(text[start:end] == new for start, end in new_spans)
+    # putting the old surfaces back gives the old context
+    back, done = "", 0
+    for (start, end), (old_start, old_end) in zip(new_spans, spans, strict=True):
+        back += text[done:start] + context[old_start:old_end]
+        done = end
+    assert back + text[done:] == context
+    assert find_spans(text, aliases) == []
+
+
+def test_substitution_is_the_same_for_all_mentions() -> None:
+    context = "USA, United States, U.S. and Obama's USA-wide plan"
+    spans = find_spans(context, ["United States", "USA", "U.S."])
+    assert substitute(context, spans, "Peru")[0] == "Peru, Peru, Peru and Obama's Peru-wide plan"
+
+
+def test_holding_reads_wider_than_finding() -> None:
+    assert holds_alias("give us more", "US")  # normalised, "US" may stand there
+    assert holds_alias("the Anglo-Saxon king", "Saxon")
+    assert holds_alias("l'Italie", "Italie")
+    assert not holds_alias("another", "not")
+    assert not holds_alias("Obamacare", "Obama")
+    assert not holds_alias("anything", "")
+    assert first_held("Rome and Paris", ("Oslo", "Paris", "Rome")) == "Paris"
+
+
+def test_an_alias_with_a_preposition_is_not_replaced_whole() -> None:
+    assert core_aliases(["1041", "in 1041"]) == ("1041",)
+    assert core_aliases(["In the north", "north", "Norway"]) == ("north", "Norway")
+    assert core_aliases(["in 1041"]) == ("in 1041",)
+    assert core_aliases(["of the", "1041"]) == ("of the", "1041")
