@@ -198,8 +198,9 @@ def how_it_was_run(rows: Rows, arms: Sequence[str], seed: int) -> Section:
         lines.append(f'<tr><th scope="row">{escape(key)}</th>{cells}</tr>')
     html = (
         '<div class="scroll" tabindex="0" role="region" aria-label="How it was run">'
-        f'<table class="run"><thead><tr><th scope="col"></th>{head}</tr></thead><tbody>{"".join(lines)}</tbody>'
-        f'</table></div><p class="note">Intervals: {statistics.REPLICATES:,} bootstrap samples, '
+        f'<table class="run"><thead><tr><th scope="col"></th>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table></div>"
+        f'<p class="note">Intervals: {statistics.REPLICATES:,} bootstrap samples, '
         f"seed {seed}. All figures on this page are computed from the sample rows alone.</p>"
     )
     return Section("run", "How it was run", html)
