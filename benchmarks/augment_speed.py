@@ -49,7 +49,8 @@ def main() -> None:
     parser.add_argument("--copies", type=int, nargs="+", default=[1, 2, 4])
     options = parser.parse_args()
     examples = list(read_examples(options.input))
-    print(f"{'input':>6} {'examples':>9} {'records':>9} {'wall s':>8} {'CPU s':>8} {'records/CPU s':>14}")
+    titles = ("input", "examples", "records", "wall s", "CPU s", "records/CPU s")
+    print("{:>6} {:>9} {:>9} {:>8} {:>8} {:>14}".format(*titles))
     with tempfile.TemporaryDirectory() as folder:
         for copies in options.copies:
             path = pathlib.Path(folder, "input.jsonl")

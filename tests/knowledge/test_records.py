@@ -75,14 +75,15 @@ def test_sound_records_survive_the_way_through_json(record: KaftRecord) -> None:
 
 
 def test_fields_are_those_of_the_specification() -> None:
-    assert list(RELEVANT.to_json()) == (
-        "id source source_id question context context_kind target answer answer_aliases"
-        " parametric_answer gold_answers substitution irrelevant_kind base_checkpoint seed"
-        " generator_version"
-    ).split()
-    assert list(COUNTERFACTUAL.to_json()["substitution"]) == (
-        "proposer old new type spans".split()
+    assert (
+        list(RELEVANT.to_json())
+        == (
+            "id source source_id question context context_kind target answer answer_aliases"
+            " parametric_answer gold_answers substitution irrelevant_kind base_checkpoint seed"
+            " generator_version"
+        ).split()
     )
+    assert list(COUNTERFACTUAL.to_json()["substitution"]) == ("proposer old new type spans".split())
 
 
 @pytest.mark.parametrize(

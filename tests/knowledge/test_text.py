@@ -16,7 +16,9 @@ from kaft_promot.knowledge.text import (
     normalize_answer,
 )
 
-TEXT = st.text(st.sampled_from("abIiİıßſ ẞéE\u0301\u0307 \u00a0\t\n'’ﬁ½Å\u212b한\u1112-–.,09x"), max_size=30)
+TEXT = st.text(
+    st.sampled_from("abIiİıßſ ẞéE\u0301\u0307 \u00a0\t\n'’ﬁ½Å\u212b한\u1112-–.,09x"), max_size=30
+)
 
 
 def official(s: str) -> str:
