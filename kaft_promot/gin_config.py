@@ -235,7 +235,9 @@ def _parameter_names(selector: str) -> list[str]:
 def _as_gin_value(name: str, value: str, where: str) -> str:
     """The value as gin reads it; what is no gin value becomes a quoted string."""
     try:
-        gin.config.parse_value(value)
+        delegate = gin.config.ParserDelegate(skip_unknown=True)
+        for _ in gin.config_parser.ConfigParser(f"value = {value}", delegate):
+            pass
         return value
     except (SyntaxError, tokenize.TokenError) as error:
         if value.lower() in ("true", "false", "none"):
@@ -247,8 +249,6 @@ def _as_gin_value(name: str, value: str, where: str) -> str:
             article = "an" if expected is int else "a"
             raise UserError(f"{where}: expected {article} {expected.__name__}") from error
         return repr(value)
-    except ValueError:
-        return value  # a reference to an unknown function: the parser names it
 
 
 def _present_value(name: str) -> Any:
