@@ -1,9 +1,9 @@
 """What decides a task's tokens, as a digest: the key under which they are kept on disk.
 
 Known to the digest: the task's name, split, lengths and seed, its vocabularies, the code of its
-preprocessors, and its source (files with size and time, a TFDS version, or what the source says
-itself through a method or attribute `fingerprint(split) -> str`). Not known: values that
-preprocessors read from elsewhere, such as other modules' globals. Needs TensorFlow (SeqIO).
+preprocessors, and its source (files with size and time, a TFDS name with version, or what the
+source says itself through a method or attribute `fingerprint(split) -> str`). Not known: values
+that preprocessors read from elsewhere, such as other modules' globals. Needs TensorFlow (SeqIO).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def task_fingerprint(task: seqio.Task, cfg: DatasetConfig) -> str | None:
             (name, str(feature.vocabulary), feature.add_eos, str(feature.dtype))
             for name, feature in sorted(task.output_features.items())
         ],
-        [_function(step) for step in task.preprocessors],
+        [code_fingerprint(step) for step in task.preprocessors],
     ]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
@@ -53,7 +53,7 @@ def _source_fingerprint(task: seqio.Task, cfg: DatasetConfig) -> str | None:
     if own is not None:
         return str(own(cfg.split))
     if isinstance(source, seqio.TfdsDataSource):
-        return f"{source.tfds_dataset.name} {source.tfds_dataset.version}"
+        return repr(source.tfds_dataset)  # SeqIO insists on a version in its name
     if isinstance(source, seqio.FileDataSource):
         return json.dumps([file_fingerprint(path) for path in source.list_shards(cfg.split)])
     return None
@@ -65,24 +65,31 @@ def file_fingerprint(path: str) -> list[Any]:
     return [path, found.length, found.mtime_nsec]
 
 
-def _function(step: Any) -> Any:
-    """What can be told of a preprocessor: its code, constants, arguments and captured values."""
-    if isinstance(step, functools.partial):
-        return ["partial", _function(step.func), _values(step.args), _values(step.keywords)]
-    function = getattr(step, "__wrapped__", None)
-    parts: list[Any] = [getattr(step, "__qualname__", type(step).__qualname__)]
-    if function is not None:
-        parts.append(_function(function))
-    code = getattr(step, "__code__", None)
+def code_fingerprint(function: Any, within: tuple[Any, ...] = ()) -> Any:
+    """What can be told of a function: its code, constants, defaults and captured values, as JSON.
+
+    Args:
+        function: a function, a `functools.partial` or a callable object.
+        within: the functions that hold this one, where a circle of references ends.
+    """
+    if any(function is outer for outer in within):
+        return "circle"
+    within = (*within, function)
+    if isinstance(function, functools.partial):
+        return ["partial", *(_values(v, within) for v in (function.func, function.args))] + [
+            _values(function.keywords, within)
+        ]
+    parts: list[Any] = [getattr(function, "__qualname__", type(function).__qualname__)]
+    code = getattr(function, "__code__", None)
     if code is not None:
-        parts += [_code(code), _values(getattr(step, "__defaults__", None) or ())]
-        for cell in getattr(step, "__closure__", None) or ():
+        parts += [_code(code), _values(function.__defaults__, within)]
+        for cell in function.__closure__ or ():
             try:
-                parts.append(_values(cell.cell_contents))
+                parts.append(_values(cell.cell_contents, within))
             except ValueError:  # a cell that is not filled yet
                 parts.append("empty")
-    elif hasattr(step, "__dict__"):
-        parts.append(_values({k: v for k, v in vars(step).items() if k != "__wrapped__"}))
+    # Attributes hold what `functools.wraps` wrapped, and a callable object's settings.
+    parts.append(_values(getattr(function, "__dict__", {}), within))
     return parts
 
 
@@ -91,13 +98,13 @@ def _code(code: types.CodeType) -> list[Any]:
     return [code.co_code.hex(), constants, list(code.co_names)]
 
 
-def _values(value: Any) -> Any:
+def _values(value: Any, within: tuple[Any, ...]) -> Any:
     if isinstance(value, str | int | float | bool | type(None) | bytes):
         return repr(value)
     if isinstance(value, tuple | list):
-        return [_values(v) for v in value]
+        return [_values(v, within) for v in value]
     if isinstance(value, dict):
-        return sorted((str(k), _values(v)) for k, v in value.items())
+        return sorted([str(k), _values(v, within)] for k, v in value.items())
     if callable(value):
-        return _function(value)
+        return code_fingerprint(value, within)
     return type(value).__qualname__

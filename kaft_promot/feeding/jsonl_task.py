@@ -13,7 +13,7 @@ import seqio
 import tensorflow as tf
 
 from kaft_promot.errors import UserError
-from kaft_promot.feeding.fingerprint import file_fingerprint
+from kaft_promot.feeding.fingerprint import code_fingerprint, file_fingerprint
 from kaft_promot.feeding.seqio_door import output_features
 
 PathFn = Callable[[str], "str | Path"]
@@ -23,7 +23,14 @@ TOKENIZE: tuple[Callable[..., tf.data.Dataset], ...] = (
     seqio.preprocessors.tokenize,
     seqio.preprocessors.append_eos_after_trim,
 )
-_EMPTY = {str: "", int: 0, float: 0.0, bool: False}
+# Type of a field -> what a missing one becomes, the JSON types that are taken, the array's type.
+_KINDS: dict[type, tuple[Any, tuple[type, ...], Any]] = {
+    str: ("", (str, int, float), None),
+    int: (0, (int,), np.int64),
+    float: (0.0, (int, float), np.float32),
+    bool: (False, (bool,), np.bool_),
+    list: ([], (list, tuple), None),
+}
 
 
 def register_jsonl_task(
@@ -52,7 +59,8 @@ def register_jsonl_task(
         path: file of a split, `.jsonl` or `.jsonl.gz`; called when the task is used, so that gin
             may decide it.
         fields: the fields that go on and their types (str, int, float, bool, or `list` for a
-            list of str); a missing or null field becomes empty.
+            list of str); a missing or null field becomes empty. `inputs` and `targets` are among
+            them, or are made by `preprocessors`.
         select: from a line's object to an example; None to leave the line out. Default: the line.
         splits: names of the splits.
         preprocessors: SeqIO preprocessors that run before tokenizing. Tokenizing and
@@ -62,16 +70,24 @@ def register_jsonl_task(
 
     Raises:
         UserError: when the task is used, and a file is missing or a line is no JSON object.
+        ValueError: a field's type is none of those above.
     """
+    for field, kind in fields.items():
+        if kind not in _KINDS:
+            raise ValueError(f"task {name!r}: field {field!r} cannot be of {kind}")
 
     def dataset_fn(
         split: str, shuffle_files: bool = False, seed: int | None = None
     ) -> tf.data.Dataset:
-        rows = read_rows(path(split), select)
-        return tf.data.Dataset.from_tensor_slices(_columns(rows, fields, path(split)))
+        file = path(split)
+        return tf.data.Dataset.from_tensor_slices(_columns(read_rows(file, select), fields, file))
 
     dataset_fn.fingerprint = lambda split: json.dumps(  # type: ignore[attr-defined]
-        [file_fingerprint(str(path(split))), sorted((k, v.__name__) for k, v in fields.items())]
+        [
+            file_fingerprint(str(path(split))),
+            sorted((k, v.__name__) for k, v in fields.items()),
+            code_fingerprint(select),
+        ]
     )
     return seqio.TaskRegistry.add(
         name,
@@ -82,13 +98,15 @@ def register_jsonl_task(
     )
 
 
-def read_rows(path: str | Path, select: Callable[[Row], Row | None] | None = None) -> list[Row]:
-    """Objects of a JSONL file, `.gz` or plain, mapped by `select`.
+def read_rows(
+    path: str | Path, select: Callable[[Row], Row | None] | None = None
+) -> list[tuple[int, Row]]:
+    """Objects of a JSONL file, `.gz` or plain, mapped by `select`, with their line numbers from 1.
 
     Raises:
         UserError: the file cannot be read, or a line is no JSON object; names file and line.
     """
-    rows: list[Row] = []
+    rows: list[tuple[int, Row]] = []
     line_number = 0
     try:
         with gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb") as file:
@@ -100,7 +118,7 @@ def read_rows(path: str | Path, select: Callable[[Row], Row | None] | None = Non
                     raise UserError(f"{path}:{line_number}: not a JSON object")
                 chosen = row if select is None else select(row)
                 if chosen is not None:
-                    rows.append(chosen)
+                    rows.append((line_number, chosen))
     except KeyError as e:
         raise UserError(f"{path}:{line_number}: the line has no field {e}") from e
     except UnicodeDecodeError as e:
@@ -112,22 +130,29 @@ def read_rows(path: str | Path, select: Callable[[Row], Row | None] | None = Non
     return rows
 
 
-def _columns(rows: list[Row], fields: Mapping[str, type], path: object) -> dict[str, Any]:
+def _columns(
+    rows: list[tuple[int, Row]], fields: Mapping[str, type], path: object
+) -> dict[str, Any]:
+    """One tensor or array a field, [number of rows], ragged for lists."""
     columns: dict[str, Any] = {}
     for name, kind in fields.items():
-        try:
-            if kind is list:
-                lists = [[str(v) for v in row.get(name) or ()] for row in rows]
-                columns[name] = tf.RaggedTensor.from_row_lengths(
-                    tf.constant([v for values in lists for v in values], tf.string),
-                    tf.constant([len(values) for values in lists], tf.int64),
+        empty, taken, dtype = _KINDS[kind]
+        values = []
+        for line, row in rows:
+            value = row.get(name)
+            value = empty if value is None else value
+            if not isinstance(value, taken) or (isinstance(value, bool) and kind in (int, float)):
+                raise UserError(
+                    f"{path}:{line}: field {name!r} is {value!r}, which is no {kind.__name__}"
                 )
-                continue
-            values = [_EMPTY[kind] if row.get(name) is None else kind(row[name]) for row in rows]
-        except (TypeError, ValueError) as e:
-            raise UserError(f"{path}: field {name!r} is not always {kind.__name__}: {e}") from e
-        if kind is str:
+            values.append([str(v) for v in value] if kind is list else kind(value))
+        if kind is list:
+            columns[name] = tf.RaggedTensor.from_row_lengths(
+                tf.constant([v for row_values in values for v in row_values], tf.string),
+                tf.constant([len(row_values) for row_values in values], tf.int64),
+            )
+        elif kind is str:
             columns[name] = tf.constant(values, tf.string, shape=[len(rows)])
         else:
-            columns[name] = np.array(values, {int: np.int64, float: np.float32, bool: bool}[kind])
+            columns[name] = np.array(values, dtype)
     return columns

@@ -40,6 +40,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory, shared_dir: pathlib.Path)
     (folder / "empty.jsonl").write_text("\n")
     (folder / "cut.jsonl").write_text(json.dumps(ROWS[0]) + "\n" + json.dumps(ROWS[1])[:-5])
     (folder / "latin.jsonl").write_bytes(b'{"question": "caf\xe9"}\n')
+    (folder / "kinds.jsonl").write_text(json.dumps({**ROWS[0], "score": "high"}) + "\n")
     (folder / "list.jsonl").write_text("[1]\n")
     (folder / "bare.jsonl").write_text('{"question": "a"}\n')
     vocabulary = shared_dir / "data" / "t5_vocab" / "t5_spiece.model"
@@ -54,7 +55,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory, shared_dir: pathlib.Path)
             "score": float,
         },
         "select": lambda row: {**row, "inputs": row["question"], "targets": row["answer"]},
-        "splits": ("train", "empty", "cut", "latin", "list", "bare", "missing"),
+        "splits": ("train", "empty", "cut", "latin", "list", "bare", "kinds", "missing"),
     }
     before = set(seqio.TaskRegistry.names()), set(seqio.MixtureRegistry.names())
     jsonl_task.register_jsonl_task("door_plain", features=features, **common)
@@ -284,6 +285,11 @@ def test_fingerprint_sees_preprocessors(registry: pathlib.Path) -> None:
     assert found[1] == found[3] and len(set(found)) == 3
     lines = seqio.TaskRegistry.get("door_lines")
     assert task_fingerprint(lines, cfg) is not None
+    versions = [
+        task_fingerprint(plain.replace(source=seqio.TfdsDataSource(f"squad:{v}.0.0")), cfg)
+        for v in (1, 1, 2)
+    ]
+    assert versions[0] == versions[1] != versions[2]
     unknown = plain.replace(
         source=seqio.FunctionDataSource(
             lambda split, shuffle_files, seed=None: None, splits=["train"]
@@ -292,16 +298,39 @@ def test_fingerprint_sees_preprocessors(registry: pathlib.Path) -> None:
     assert task_fingerprint(unknown, cfg) is None
 
 
+def test_fingerprint_of_code() -> None:
+    from kaft_promot.feeding.fingerprint import code_fingerprint
+
+    def times(factor: int):
+        return lambda row: {"inputs": row["a"] * factor}
+
+    def circle():
+        return circle
+
+    digests = [json.dumps(code_fingerprint(f)) for f in (times(2), times(2), times(3))]
+    assert digests[0] == digests[1] != digests[2]
+    partials = [functools.partial(times, n) for n in (1, 2)]
+    assert code_fingerprint(partials[0]) != code_fingerprint(partials[1])
+    assert "circle" in code_fingerprint(circle)
+    assert code_fingerprint(None) == code_fingerprint(None)
+
+
+def test_fields_have_known_types() -> None:
+    with pytest.raises(ValueError, match="field 'inputs' cannot be of <class 'bytes'>"):
+        jsonl_task.register_jsonl_task("door_bad", lambda split: "x", fields={"inputs": bytes})
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
         ("door_plian", {}, "called 'door_plian'.*near names: .*door_plain"),
-        ("door_plain", {"split": "dev"}, "has no split 'dev'.*it has: bare, cut, empty"),
+        ("door_plain", {"split": "dev"}, "has no split 'dev'.*it has: bare, cut, empty, kinds"),
         ("door_plain", {"split": "missing"}, r"missing.jsonl: No such file"),
         ("door_plain", {"split": "cut"}, r"cut.jsonl:2: not valid JSON"),
         ("door_plain", {"split": "latin"}, r"latin.jsonl:1: not valid UTF-8"),
         ("door_plain", {"split": "list"}, r"list.jsonl:1: not a JSON object"),
         ("door_plain", {"split": "bare"}, r"bare.jsonl:1: the line has no field 'answer'"),
+        ("door_plain", {"split": "kinds"}, r"kinds.jsonl:1: field 'score' is 'high', .* no float"),
         ("door_plain", {"split": "empty"}, "has no examples in split 'empty'"),
         ("door_cached", {"use_cached": True, "cache_dir": "."}, "no offline cache.*use_cached"),
         ("door_cached", {"use_cached": False}, "requires caching"),
