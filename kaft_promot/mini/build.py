@@ -114,6 +114,7 @@ def build(
         {"inputs": reading_prompt(p["question"], p["context"]), "targets": p["answer"]}
         for path in passages
         for p in read_passages(path)
+        if not reader.held_out.in_text(f"{p['question']} {p['context']}")
     ]
     drawn = [reader.draw() for _ in range(reading)]
     writer.write("train.reading", shuffled(drawn + copying * 2, seed))

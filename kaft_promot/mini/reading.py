@@ -9,11 +9,11 @@ from __future__ import annotations
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kaft_promot.knowledge.relations import RELATIONS
-from kaft_promot.mini.facts import REMEMBERED, UNREAD, Fact, find_words
+from kaft_promot.mini.facts import READING_TEST, READING_VALIDATION, REMEMBERED, UNREAD, Fact, find_words
 from kaft_promot.mini.names import made_up
 from kaft_promot.mini.profiles import draw_profile
 
@@ -60,6 +60,20 @@ def replace_words(text: str, swaps: Mapping[str, str]) -> str:
     return "".join(part.removeprefix("\0") for part in parts)
 
 
+class NameFinder:
+    """Tells whether a text holds one of many names as whole words."""
+
+    def __init__(self, names: Iterable[str]):
+        self.by_first_word: defaultdict[str, list[str]] = defaultdict(list)
+        for name in sorted(set(names)):
+            self.by_first_word[WORD.findall(name)[0]].append(name)
+
+    def in_text(self, text: str) -> bool:
+        return any(
+            find_words(name, text) for word in set(WORD.findall(text)) for name in self.by_first_word.get(word, ())
+        )
+
+
 class Reader:
     """Draws reading examples of a set of facts.
 
@@ -73,16 +87,16 @@ class Reader:
         self.rng = random.Random(f"{seed} reading")
         self.max_context = max_context
         self.real = frozenset(fact.subject for fact in facts)
-        self.remembered_subjects = frozenset(f.subject for f in facts if f.split in REMEMBERED)
-        self.by_first_word: defaultdict[str, list[str]] = defaultdict(list)
-        for subject in sorted(self.remembered_subjects):
-            self.by_first_word[WORD.findall(subject)[0]].append(subject)
+        self.remembered = NameFinder(f.subject for f in facts if f.split in REMEMBERED)
+        self.held_out = NameFinder(f.subject for f in facts if f.split in (READING_VALIDATION, READING_TEST))
         trained = [f for f in facts if f.split not in UNREAD]
         self.by_relation: dict[str, list[Passage]] = defaultdict(list)
         self.subject_names: dict[str, list[str]] = defaultdict(list)
         self.objects: dict[str, list[str]] = defaultdict(list)
         for fact in trained:
             for sentence in fact.sentences:
+                if self.held_out.in_text(sentence):
+                    continue
                 passage = Passage(
                     relation=fact.relation, subject=fact.subject, answer=fact.answer, sentence=sentence
                 )
@@ -94,7 +108,7 @@ class Reader:
         # Square roots: rare relations are seen often enough without being learned by heart.
         self.relation_weights = [len(self.by_relation[r]) ** 0.5 for r in self.relations]
         self.free = {
-            r: [p for p in self.by_relation[r] if not self._remembers(p.sentence)] for r in self.relations
+            r: [p for p in self.by_relation[r] if not self.remembered.in_text(p.sentence)] for r in self.relations
         }
 
     @staticmethod
@@ -117,16 +131,13 @@ class Reader:
         if answer != passage.answer and find_words(answer, passage.sentence):
             return None
         sentence = replace_words(passage.sentence, {passage.subject: subject, passage.answer: answer})
-        if find_words(answer, subject) or not find_words(answer, sentence) or self._remembers(sentence):
+        if find_words(answer, subject) or not find_words(answer, sentence) or self.reserved(sentence):
             return None
         return Passage(relation=relation, subject=subject, answer=answer, sentence=sentence)
 
-    def _remembers(self, sentence: str) -> bool:
-        return any(
-            find_words(subject, sentence)
-            for word in set(WORD.findall(sentence))
-            for subject in self.by_first_word.get(word, ())
-        )
+    def reserved(self, text: str) -> bool:
+        """Whether a made-up text names a subject that is remembered or held out."""
+        return self.remembered.in_text(text) or self.held_out.in_text(text)
 
     def draw_passage(self, relation: str | None = None) -> Passage:
         """A passage of training, of `relation` or of any: as it is, or told of a made-up subject."""
@@ -171,6 +182,8 @@ class Reader:
             profile = None
             while profile is None:
                 profile = draw_profile(self.subject_names, self.objects, self.real, rng)
+                if profile and self.reserved(profile["context"]):
+                    profile = None
             return {
                 "inputs": reading_prompt(profile["question"], profile["context"]), "targets": profile["answer"],
                 "relation": profile["relation"],
