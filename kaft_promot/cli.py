@@ -97,3 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_flags(child)
         child.set_defaults(run=verb.run)
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,15 +12,6 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("kaft_promot", "tasks", "eval", "gin")
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", *FOLDERS)
-    "setup.py",
-    "pyproject.toml",
-    "README.md",
-    "LICENSE",
-    "kaft_promot",
-    "tasks",
-    "eval",
-    "gin",
-)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,260 @@
+"""The command line: help, one line for every mistake, exit statuses."""
+
+import errno
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import gin
+import pytest
+
+from kaft_promot import cli, verbs
+from kaft_promot.errors import UserError
+from kaft_promot.gin_config import packaged_gin_folder
+
+NAMES = ["quickstart", "probe", "augment", "train", "eval", "infer", "report", "export"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield
+    gin.clear_config()
+
+
+def run(capsys, *arguments):
+    """Exit status, output and errors of a command line run in this process."""
+    status = cli.main(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def command(*arguments, **options):
+    """The same as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "kaft_promot.cli", *arguments],
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def test_help_names_every_verb_with_an_example(capsys):
+    status, out, _ = run(capsys, "--help")
+    assert status == 0
+    assert [verb.name for verb in verbs.VERBS] == NAMES
+    for verb in verbs.VERBS:
+        assert f"kaft-promot {verb.name}" in out
+        assert verb.summary.split()[0] in out
+
+
+@pytest.mark.parametrize("verb", NAMES)
+def test_every_verb_explains_itself(capsys, verb):
+    status, out, _ = run(capsys, verb, "--help")
+    assert status == 0
+    assert f"example:\n  kaft-promot {verb}" in out
+
+
+def test_examples_are_valid_command_lines():
+    """Every flag of an example exists, and every macro is in the packaged gin file."""
+    import shlex
+
+    from kaft_promot.gin_config import split_gin_flags
+
+    for verb in verbs.VERBS:
+        arguments = shlex.split(verb.example.replace("\\\n", " "))[1:]
+        others, bindings = split_gin_flags(arguments)
+        options = cli._parser().parse_args(others)
+        if verb.uses_gin:
+            (file,) = options.gin_file
+            text = (packaged_gin_folder() / file).read_text()
+            for binding in bindings:
+                assert f"\n{binding.partition('=')[0]} = " in text
+
+
+def test_help_imports_no_heavy_library():
+    code = (
+        "import sys; from kaft_promot import cli; cli.main(['--help']); "
+        "cli.main(['train', '--help']); "
+        "print({'jax', 'tensorflow', 'numpy', 'flax'} & set(sys.modules), file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stderr.strip() == "set()"
+
+
+def test_version(capsys):
+    assert run(capsys, "--version")[1].startswith("kaft-promot 0.")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "name a verb"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["train", "--gin_fil=x"], "unrecognized arguments: --gin_fil=x"),
+        (["train"], "no configuration: add --gin_file"),
+        (["train", "--gin.A"], "--gin.A: write --gin.NAME=VALUE"),
+        (["train", "--gin_file=runs/tran.gin"], "did you mean runs/train.gin?"),
+        (["train", "--gin_file=runs/train.gin"], "add --gin.MIXTURE_OR_TASK_NAME=..."),
+        (["infer", "--gin_file=runs/infer.gin"], "no value for CHECKPOINT_PATH, INFER_OUTPUT_DIR"),
+        (["eval", "--gin_file=runs/eval.gin"], "no value for CHECKPOINT_PATH, EVAL_OUTPUT_DIR"),
+        (["augment", "--output=o"], "the following arguments are required: --input"),
+        (["augment", "--input=gone.jsonl", "--output=o"], "gone.jsonl"),
+        (["augment", "--input=a", "--output=o", "--seed=x"], "--seed: invalid int value: 'x'"),
+        (["probe", "--input=gone", "--checkpoint=c", "--output=o"], "--input=gone: no such file"),
+        (["report", "--rows=gone", "--output=o"], "gone: no such rows file or folder"),
+        (["export", "--checkpoint=gone", "--output=o"], "gone: no such checkpoint"),
+        (["export", "--checkpoint=gone", "--output=o", "--format=x"], "--format x: choose from"),
+    ],
+)
+def test_mistakes_are_one_line_with_status_2(capsys, arguments, message):
+    status, _, err = run(capsys, *arguments)
+    assert status == 2
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    assert message in err
+
+
+INFER = ("infer", "--gin_file=runs/infer.gin", "--gin.INFER_OUTPUT_DIR=out")
+
+
+@pytest.mark.parametrize(
+    "bindings, message",
+    [
+        (["CHECKPOINT_PATH=gone", "INPUT_FILE=q.txt"], "gone: no such checkpoint"),
+        (["CHECKPOINT_PATH=gone"], "needs one of --gin.INPUT_FILE and --gin.MIXTURE_OR_TASK_NAME"),
+        (["CHECKPOINT_PATH=gone", "INPUT_FILE=none.txt"], "none.txt: cannot be read: No such file"),
+        (["CHECKPOINT_PATH=gone", "INPUT_FILE=empty.txt"], "empty.txt: no prompts in it"),
+        (["CHECKPOINT_PATH=gone", "INPUT_FILE=cut.jsonl"], "cut.jsonl:2: not valid JSON"),
+        (["CHECKPOINT_PATH=gone", "INPUT_FILE=latin.txt"], "latin.txt:1: not UTF-8 text"),
+        (["CHECKPOINT_PATH=gone", "INPUT_FILE=other.jsonl"], "other.jsonl:1: no text in a field"),
+        (["CHECKPOINT_PATH=gone", "INPUT_FILES=q.txt"], "did you mean INPUT_FILE?"),
+        (["CHECKPOINT_PATH=gone", "BATCH_SIZE=lots"], "--gin.BATCH_SIZE=lots: expected an int"),
+    ],
+)
+def test_mistakes_in_runs_are_found_before_work_starts(capsys, bindings, message):
+    pathlib.Path("q.txt").write_text("question: who?\n")
+    pathlib.Path("empty.txt").write_text("\n\n")
+    pathlib.Path("cut.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b')
+    pathlib.Path("latin.txt").write_bytes("où?\n".encode("latin-1"))
+    pathlib.Path("other.jsonl").write_text('{"text": "a"}\n')
+    status, _, err = run(capsys, *INFER, *(f"--gin.{binding}" for binding in bindings))
+    assert status == 2
+    assert err.splitlines()[-1].startswith("error: ") and "Traceback" not in err
+    assert message in err
+
+
+def test_the_configuration_is_kept_with_the_run(capsys):
+    pathlib.Path("q.txt").write_text("question: who?\n")
+    run(capsys, *INFER, "--gin.CHECKPOINT_PATH=gone", "--gin.INPUT_FILE=q.txt")
+    kept = pathlib.Path("out/config.gin").read_text()
+    assert "INPUT_FILE = 'q.txt'" in kept and "infer.input_file = %INPUT_FILE" in kept
+
+
+def test_settings_of_task_files_are_known(capsys):
+    """A binding of a task file is found without importing the file by hand."""
+    status, _, err = run(
+        capsys,
+        "infer",
+        "--gin_file=runs/infer.gin",
+        "--gin.INFER_OUTPUT_DIR=out",
+        "--gin.CHECKPOINT_PATH=gone",
+        "--gin.kaft_records.directory=records",
+        "--gin.MIXTURE_OR_TASK_NAME=kaft",
+    )
+    assert status == 2
+    assert "kaft_records" in pathlib.Path("out/config.gin").read_text()
+    assert "No configurable matching" not in err
+
+
+@pytest.mark.parametrize(
+    "raised, status, message",
+    [
+        (UserError("a.gin:3: no\nway"), 2, "error: a.gin:3: no way\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+        (OSError(errno.ENOSPC, "x", "big.bin"), 2, "error: big.bin: No space left on device; what"),
+        (PermissionError(errno.EACCES, "x", "secret"), 2, "error: secret: Permission denied"),
+    ],
+)
+def test_what_a_verb_raises_becomes_one_line(capsys, monkeypatch, raised, status, message):
+    def fail(*_args, **_kwargs):
+        raise raised
+
+    monkeypatch.setattr("kaft_promot.knowledge.augment_file", fail)
+    got, _, err = run(capsys, "augment", "--input=a", "--output=b")
+    assert got == status
+    assert err.startswith(message) and err.count("\n") == 1
+
+
+def test_a_bug_keeps_its_trace(monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("kaft_promot.knowledge.augment_file", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["augment", "--input=a", "--output=b"])
+
+
+def test_a_stopped_run_says_so_and_keeps_its_status(capsys, monkeypatch):
+    from kaft_promot.training import Interrupted
+
+    def stop(*_args, **_kwargs):
+        raise Interrupted(signal.SIGTERM, 12)
+
+    monkeypatch.setattr("kaft_promot.knowledge.augment_file", stop)
+    status, _, err = run(capsys, "augment", "--input=a", "--output=b")
+    assert status == 128 + signal.SIGTERM
+    assert "after step 12" in err
+
+
+def test_a_real_process_complains_in_one_line():
+    ran = command("augment", "--input=gone.jsonl", "--output=o", "--kinds=odd")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def question_files(tmp_path):
+    """Flags of `augment` for three questions and a line that was cut in half."""
+    places = [("A", "Rome"), ("B", "Oslo"), ("C", "Bonn")]
+    rows = [
+        {
+            "id": f"q{i}",
+            "question": f"Where is {name}?",
+            "context": f"{name} is in {place}.",
+            "answers": [place],
+            "relation": "P131",
+        }
+        for i, (name, place) in enumerate(places)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "q.jsonl").write_text(text + '{"id": "q9", "quest')
+    answers = "".join(json.dumps({"id": f"q{i}", "answer": "Rome"}) + "\n" for i in range(3))
+    (tmp_path / "answers.jsonl").write_text(answers)
+    return ["--input=q.jsonl", "--parametric=answers.jsonl", "--output=out"]
+
+
+def test_a_real_process_augments(question_files):
+    ran = command("augment", *question_files)
+    assert ran.returncode == 0, ran.stderr
+    kinds = [json.loads(line)["context_kind"] for line in open("out/records.jsonl")]
+    assert kinds.count("relevant") == 3 and kinds.count("empty") == 3
+    assert '"line": 4' in pathlib.Path("out/rejected.jsonl").read_text()
+
+
+def test_a_reader_that_goes_away_is_no_error(question_files):
+    """As in `kaft-promot augment ... | true`."""
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kaft_promot.cli", "augment", *question_files],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 141
+    assert "Traceback" not in err and "Exception ignored" not in err
