@@ -15,11 +15,17 @@ a minute. In order, the first that fits:
 | `word` | one or two words |
 | `phrase` | three to six words |
 | `clause` | longer |
+
+The last three are divided by how they begin, because that decides where they fit in a sentence:
+`phrase to` (an infinitive), `phrase in` (any preposition), `phrase the` (an article or the like),
+`phrase -ing`, and plain `phrase`.
 """
 
 from __future__ import annotations
 
 import re
+
+from kaft_promot.knowledge.spans import PREPOSITIONS
 
 _MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
 _YEAR = re.compile(r"1\d\d\d|20\d\d")
@@ -46,6 +52,7 @@ _PLACE_QUESTION = re.compile(
     r"|river|county|province|island|nation|area|location)\b",
     re.IGNORECASE,
 )
+_DETERMINERS = frozenset("the a an its their his her this that these those".split())
 _SMALL_WORDS = frozenset("of the and de la le von van der du in at for on to a an & al".split())
 
 
@@ -76,6 +83,28 @@ def classify(answer: str, question: str = "") -> str:
         if _PERSON_QUESTION.search(question):
             return "person"
         return "place" if _PLACE_QUESTION.search(question) else "name"
-    if len(words) <= 2:
-        return "word"
-    return "phrase" if len(words) <= 6 else "clause"
+    size = "word" if len(words) <= 2 else "phrase" if len(words) <= 6 else "clause"
+    return f"{size} {beginning}" if (beginning := _beginning(words)) else size
+
+
+def _beginning(words: list[str]) -> str:
+    first = words[0].lower() if words else ""
+    if first == "to":
+        return "to"
+    if first in PREPOSITIONS:
+        return "in"
+    if first in _DETERMINERS:
+        return "the"
+    return "-ing" if first.endswith("ing") else ""
+
+
+def is_clean(answer: str) -> bool:
+    """Whether an answer can stand in another sentence: its brackets and quotes are closed, and it
+    does not end as a sentence or a list does.
+    """
+    pairs = (("(", ")"), ("[", "]"), ("\u201c", "\u201d"))
+    if any(answer.count(left) != answer.count(right) for left, right in pairs):
+        return False
+    if answer.count('"') % 2:
+        return False
+    return answer[-1:] not in ",;:" and not (answer.endswith(".") and answer.count(" ") >= 3)

@@ -145,6 +145,8 @@ def augment_file(
         and not given or belong to another checkpoint, or the output cannot be written.
     """
     paths = [inputs] if isinstance(inputs, files.PathLike) else list(inputs)
+    for path in paths:
+        files.check_input(path)
     settings = Settings(
         kinds=parse_choices(kinds, KINDS, "context kind"),
         proposers=parse_proposers(proposer),
@@ -168,48 +170,63 @@ def augment_file(
         else:
             answers = parametric_answers
         check_answers(settings, answers)
-        bad_rows = files.Rejects(keep=False)
-        placed = _bar(read_placed(paths, format, bad_rows), "index", progress)
-        augmenter = Augmenter(CorpusIndex(example for _, example in placed), settings, answers)
-        bad_rows = files.Rejects(rejected)
-        bad_records = files.Rejects(rejected)
-        counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-        placed = _bar(_counted(read_placed(paths, format, bad_rows), counts), "write", progress)
+        index = _index(paths, format, progress)
+        tally = _Tally(files.Rejects(rejected), files.Rejects(rejected))
+        placed = tally.read(read_placed(paths, format, tally.rows))
+        bar = tqdm(placed, "augment", index.examples, unit="example", disable=not progress)
         out = folder.open(names[0])
-        for record in _run(placed, augmenter, bad_records, counts["not_applicable"]):
+        not_applicable = tally.counts["not_applicable"]
+        for record in _run(bar, Augmenter(index, settings, answers), tally.records, not_applicable):
             out.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
-            counts["written"][record.context_kind] += 1
-            if record.irrelevant_kind is not None:
-                counts["irrelevant_kinds"][record.irrelevant_kind] += 1
-            if record.substitution is not None:
-                counts["proposers"][record.substitution.proposer] += 1
-        examples = counts["read"]["examples"]
-        summary = Summary(
-            settings=_described(settings, paths, format),
-            rows_read=examples + len(bad_rows),
-            examples=examples,
-            rejected_rows=dict(bad_rows.counts),
-            rejected_answers=dict(bad_answers.counts),
-            written=dict(counts["written"]),
-            irrelevant_kinds=dict(counts["irrelevant_kinds"]),
-            proposers=dict(counts["proposers"]),
-            rejected_records=dict(bad_records.counts),
-            not_applicable=dict(counts["not_applicable"]),
-        )
+            tally.written(record)
+        summary = tally.summary(_described(settings, paths, format), bad_answers)
         json.dump(dataclasses.asdict(summary), folder.open(names[2]), indent=2)
     return summary
 
 
-def _counted(
-    placed: Iterable[Placed], counts: Mapping[str, collections.Counter[str]]
-) -> Iterator[Placed]:
-    for item in placed:
-        counts["read"]["examples"] += 1
-        yield item
+def _index(paths: Sequence[files.PathLike], format: str, progress: bool) -> CorpusIndex:
+    """The index of all inputs; bad rows are told in the second pass."""
+    placed = read_placed(paths, format, files.Rejects(keep=False))
+    bar = tqdm(placed, "augment: indexing", unit="example", disable=not progress)
+    return CorpusIndex(example for _, example in bar)
 
 
-def _bar(placed: Iterable[Placed], what: str, show: bool) -> Iterable[Placed]:
-    return tqdm(placed, desc=f"augment: {what}", unit="example", disable=not show)
+class _Tally:
+    """Counts what one run reads, refuses and writes."""
+
+    def __init__(self, rows: files.Rejects, records: files.Rejects) -> None:
+        self.rows = rows
+        self.records = records
+        self.examples = 0
+        self.counts: dict[str, collections.Counter[str]] = collections.defaultdict(
+            collections.Counter
+        )
+
+    def read(self, placed: Iterable[Placed]) -> Iterator[Placed]:
+        for item in placed:
+            self.examples += 1
+            yield item
+
+    def written(self, record: KaftRecord) -> None:
+        self.counts["written"][record.context_kind] += 1
+        if record.irrelevant_kind is not None:
+            self.counts["irrelevant_kinds"][record.irrelevant_kind] += 1
+        if record.substitution is not None:
+            self.counts["proposers"][record.substitution.proposer] += 1
+
+    def summary(self, settings: dict[str, Any], bad_answers: files.Rejects) -> Summary:
+        return Summary(
+            settings=settings,
+            rows_read=self.examples + len(self.rows),
+            examples=self.examples,
+            rejected_rows=dict(self.rows.counts),
+            rejected_answers=dict(bad_answers.counts),
+            rejected_records=dict(self.records.counts),
+            **{
+                name: dict(self.counts[name])
+                for name in ("written", "irrelevant_kinds", "proposers", "not_applicable")
+            },
+        )
 
 
 def _with_checkpoint(settings: Settings, probed: str | None, path: files.PathLike) -> Settings:

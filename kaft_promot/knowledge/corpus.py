@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable
 
-from kaft_promot.knowledge.answer_types import classify
+from kaft_promot.knowledge.answer_types import classify, is_clean
 from kaft_promot.knowledge.records import QAExample
 from kaft_promot.knowledge.spans import PREPOSITIONS
 from kaft_promot.knowledge.text import normal_forms, normal_passage, normalize_answer
@@ -60,8 +60,10 @@ class CorpusIndex:
         with the smallest hashes: a sample that does not depend on the order).
 
     Attributes:
-      by_relation: relation -> its candidate answers, sorted.
-      by_type: answer type -> its candidate answers, sorted.
+      examples: how many there are.
+      by_relation: relation -> its candidate answers, sorted; those that could not stand in
+        another sentence (see `answer_types.is_clean`) are left out.
+      by_type: answer type -> its candidate answers, likewise.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class CorpusIndex:
         types: dict[str, set[str]] = collections.defaultdict(set)
         facts: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
         contexts: dict[bytes, PoolContext] = {}
+        self.examples = 0
         for example in examples:
+            self.examples += 1
             if example.context:
                 _add_context(contexts, example, context_limit)
             if not example.answers:
@@ -103,7 +107,7 @@ class CorpusIndex:
 
     def _pools(self, members: dict[str, set[str]]) -> dict[str, tuple[Entity, ...]]:
         return {
-            name: tuple(self._entities[key] for key in sorted(keys))
+            name: tuple(e for key in sorted(keys) if is_clean((e := self._entities[key]).surface))
             for name, keys in members.items()
         }
 

@@ -1,8 +1,8 @@
 """The Wikidata relations of T-REx in words: questions, a claim, and the type of thing that answers.
 
-All wordings are this project's own. mini is trained on every question wording of a relation; the first one is canonical and
-is the one that readers and the quickstart ask. The types are used by the `type` proposer, so that a place may be
-swapped for a place of another relation.
+All wordings are this project's own. mini is trained on every question wording of a relation; the
+first one is canonical and is the one that readers and the quickstart ask. The types are used by
+the `type` proposer, so that a place may be swapped for a place of another relation.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Relation:
         return self.questions[wording].format(subject=subject)
 
 
-# id | label | answer type | objects (1: one-valued, n: many) | questions ... | claim; S and O are subject and object
+# id | label | answer type | objects (1: one-valued, n: many) | questions ... | claim
+# S and O are subject and object.
 _TABLE = """
 P17 | country | country | 1 | What country is S in? | In which country is S? | S belongs to which country? | S is in O.
 P19 | place of birth | place | 1 | Where was S born? | What is the birthplace of S? | In what place was S born? | S was born in O.
@@ -92,14 +93,20 @@ def _read_table(table: str) -> dict[str, Relation]:
         name, label, answer_type, objects, *wordings = line.split(" | ")
         filled = [" ".join(map(_slot, wording.split(" "))) for wording in wordings]
         relations[name] = Relation(
-            id=name, label=label, answer_type=answer_type, one_valued=objects == "1",
-            questions=tuple(filled[:-1]), claim=filled[-1],
-        )  # fmt: skip
+            id=name,
+            label=label,
+            answer_type=answer_type,
+            one_valued=objects == "1",
+            questions=tuple(filled[:-1]),
+            claim=filled[-1],
+        )
     return relations
 
 
 def _slot(word: str) -> str:
-    """A word of a wording, with the slots `S` and `O` (and what punctuation follows) in format's form."""
+    """A word of a wording, with the slots `S` and `O` (and what punctuation follows) in format's
+    form.
+    """
     for short, name in (("S", "{subject}"), ("O", "{object}")):
         if word.rstrip("?.") == short:
             return name + word[1:]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kaft_promot.errors import UserError
 from kaft_promot.knowledge import QAExample, irrelevant
-from kaft_promot.knowledge.answer_types import classify
+from kaft_promot.knowledge.answer_types import classify, is_clean
 from kaft_promot.knowledge.corpus import CorpusIndex
 from kaft_promot.knowledge.proposers import MAX_DRAWS, Proposal, parse_proposers, propose
 from kaft_promot.knowledge.randomness import KeyedDraws
@@ -221,10 +221,29 @@ def test_draws_are_uniform_and_differ_by_key() -> None:
         ("La Rochelle", "In what city was it?", "place"),
         ("World War II", "What broke out?", "name"),
         ("steam turbine", "What is it?", "word"),
-        ("the abuse of dominant position", "What is it?", "phrase"),
-        ("a proper hierarchy on the classes that were defined", "What?", "clause"),
-        ("marching", "What?", "word"),
+        ("the abuse of dominant position", "What is it?", "phrase the"),
+        ("a proper hierarchy on the classes that were defined", "What?", "clause the"),
+        ("marching", "What?", "word -ing"),
+        ("to shut out all trade", "Why?", "phrase to"),
+        ("by sea", "How?", "word in"),
     ],
 )
 def test_answer_types(answer: str, question: str, kind: str) -> None:
     assert classify(answer, question) == kind
+
+
+@pytest.mark.parametrize(
+    ("answer", "clean"),
+    [
+        ("the U.S.", True),
+        ("Fiat 125 (a car)", True),
+        ("a Khitan (Mongol", False),
+        ('said "no', False),
+        ("meaning, and", True),
+        ("meaning,", False),
+        ("It was then sold to GTE.", False),
+    ],
+)
+def test_only_clean_answers_are_candidates(answer: str, clean: bool) -> None:
+    assert is_clean(answer) == clean
+    assert len(CorpusIndex([person(0, answer)]).by_relation["P19"]) == clean

@@ -22,7 +22,7 @@ from kaft_promot.knowledge.proposers import by_type, relation
 from kaft_promot.knowledge.proposers.pool import Pool
 from kaft_promot.knowledge.randomness import KeyedDraws
 from kaft_promot.knowledge.records import QAExample
-from kaft_promot.knowledge.text import equal_or_nested, normal_passage
+from kaft_promot.knowledge.text import normal_passage
 
 PROPOSERS: dict[str, Callable[[QAExample, CorpusIndex], Pool | None]] = {
     "relation": relation.pool,
@@ -81,6 +81,7 @@ def propose(
     parametric = () if parametric_answer is None else (parametric_answer,)
     taken = index.same_things((*example.answers, *parametric))
     taken += index.other_right_answers(example)
+    all_taken = _joined(taken)
     passage = normal_passage(example.context)
     why = []
     for name in proposers:
@@ -91,18 +92,25 @@ def propose(
         draws = KeyedDraws(seed, example.id, f"propose/{name}")
         for i in draws.distinct_below(len(pool.candidates), MAX_DRAWS):
             candidate = pool.candidates[i]
-            if not _refused(candidate, taken, passage):
+            if not _refused(candidate, taken, all_taken, passage):
                 return Proposal(name, pool.type, candidate)
         looked_at = min(len(pool.candidates), MAX_DRAWS)
         why.append(f"{name}: all {looked_at} candidates of {pool.type!r} were refused")
     return "; ".join(why)
 
 
-def _refused(candidate: Entity, taken: Sequence[str], passage: str) -> bool:
-    for form in candidate.forms:
-        if f" {form} " in passage:
-            return True
-        for other in taken:
-            if equal_or_nested(form, other):
-                return True
-    return False
+def _refused(candidate: Entity, taken: Sequence[str], all_taken: str, passage: str) -> bool:
+    """Whether an alias of the candidate stands in the context or in one that is taken, or holds it.
+
+    All comparisons are of whole words in normalised texts (see `_joined`): their number is the
+    sum of both numbers of aliases, not the product.
+    """
+    if any(f" {form} " in passage or f" {form} " in all_taken for form in candidate.forms):
+        return True
+    own = _joined(candidate.forms)
+    return any(f" {other} " in own for other in taken)
+
+
+def _joined(forms: Sequence[str]) -> str:
+    """Normal forms in one text, apart by a sign that no normal form holds."""
+    return f" {' | '.join(forms)} "
