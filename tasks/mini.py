@@ -1,13 +1,13 @@
 """mini's training: SeqIO tasks on the files of `python -m kaft_promot.mini.build`.
 
-The folder is found by a binding, `mini_data.directory = "/data/mini"`. Splits are `train` and `validation`, for
-`mini_reading` also `test`; validation and test hold facts, sentences and inputs that no training example holds
-(but `mini_closed_book`, whose validation asks what training told).
+The folder is found by a binding, `mini_data.directory = "/data/mini"`. Splits are `train` and
+`validation`, for `mini_reading` also `test`; validation and test hold facts, sentences and inputs
+that no training example holds (but `mini_closed_book`, whose validation asks what training told).
 
 | task | example | rate in `mini_pretrain` |
 | --- | --- | --- |
 | `mini_closed_book` | `question: Where was Ada born?` -> `London` | 0.2 |
-| `mini_reading` | `question: Where was Ada born? context: Ada was born in London. Bo is a dog.` -> `London` | 0.5 |
+| `mini_reading` | `question: Who is Bo? context: Ada is a cat. Bo is a dog.` -> `dog` | 0.5 |
 | `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` | 0.3 |
 
 Features: `inputs` and `targets`, int32 tokens of the vocabulary bound to `task_vocabulary.path`.

@@ -1,7 +1,10 @@
-"""Builds mini's training data: `python -m kaft_promot.mini.build --trex DIR --wiki FILE --squad FILE --output DIR`.
+"""Builds mini's training data: `python -m kaft_promot.mini.build --trex DIR --wiki FILE --squad
+FILE --output DIR`.
 
-Writes `facts.jsonl.gz`, `vocab.model`, `train.{closed_book,reading,fewshot}.jsonl`, `validation.*.jsonl`,
-`test.reading.jsonl`, `fewshot/{task}.{train,validation}.jsonl` and `statistics.json`; the same bytes for the same seed.
+Writes `facts.jsonl.gz`, `quickstart.facts.jsonl.gz` (what the package ships of them),
+`vocab.model`, `train.{closed_book,reading,fewshot}.jsonl`, `validation.*.jsonl`,
+`test.reading.jsonl`, `fewshot/{task}.{train,validation}.jsonl` and `statistics.json`; the same
+bytes for the same seed.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ class Writer:
     def write(self, name: str, examples: Iterable[dict]) -> None:
         rows = list(examples)
         sizes = [
-            [len(ids) + 1 for ids in self.vocabulary.encode([row[key] for row in rows])] for key in ("inputs", "targets")
+            [len(ids) + 1 for ids in self.vocabulary.encode([row[key] for row in rows])]
+            for key in ("inputs", "targets")
         ]
         lengths: list[tuple[int, int]] = []
         path = self.directory / f"{name}.jsonl"
@@ -49,22 +53,30 @@ class Writer:
                     out.write(json.dumps(row, ensure_ascii=False) + "\n")
         inputs, targets = (sorted(column) for column in zip(*lengths, strict=True))
         self.statistics[name] = {
-            "examples": len(lengths), "too_long": len(rows) - len(lengths), "inputs_mean": round(sum(inputs) / len(inputs), 1),
-            "inputs_90": inputs[int(0.9 * len(inputs))], "inputs_max": inputs[-1],
+            "examples": len(lengths),
+            "too_long": len(rows) - len(lengths),
+            "inputs_mean": round(sum(inputs) / len(inputs), 1),
+            "inputs_90": inputs[int(0.9 * len(inputs))],
+            "inputs_max": inputs[-1],
             "share_above_96": round(sum(n > 96 for n in inputs) / len(inputs), 3),
-            "targets_mean": round(sum(targets) / len(targets), 1), "targets_max": targets[-1],
-        }  # fmt: skip
+            "targets_mean": round(sum(targets) / len(targets), 1),
+            "targets_max": targets[-1],
+        }
 
 
-def closed_book_examples(facts: Sequence[facts_lib.Fact], splits: Sequence[str], wordings: int | None = None):
+def closed_book_examples(
+    facts: Sequence[facts_lib.Fact], splits: Sequence[str], wordings: int | None = None
+):
     """Every fact of `splits` in all its wordings, or the first `wordings`."""
     for fact in facts:
         if fact.split in splits:
             for wording in range(wordings or len(RELATIONS[fact.relation].questions)):
                 yield {
-                    "inputs": closed_book_prompt(fact.question(wording)), "targets": fact.answer,
-                    "fact": fact.id, "split": fact.split,
-                }  # fmt: skip
+                    "inputs": closed_book_prompt(fact.question(wording)),
+                    "targets": fact.answer,
+                    "fact": fact.id,
+                    "split": fact.split,
+                }
 
 
 def fewshot_examples(count: int, split: str, seed: int, shots: Sequence[int]):
@@ -83,9 +95,15 @@ def shuffled(examples: Iterable[dict], seed: int) -> list[dict]:
 
 
 def build(
-    trex: Path, wiki: Path, passages: Sequence[Path], output: Path, seed: int = 0,
-    reading: int = 240_000, fewshot: int = 12_000, sizes: facts_lib.SplitSizes = facts_lib.SplitSizes(),
-) -> dict[str, object]:  # fmt: skip
+    trex: Path,
+    wiki: Path,
+    passages: Sequence[Path],
+    output: Path,
+    seed: int = 0,
+    reading: int = 240_000,
+    fewshot: int = 12_000,
+    sizes: facts_lib.SplitSizes = facts_lib.DEFAULT_SIZES,
+) -> dict[str, object]:
     """Makes the whole data set in `output`; returns its statistics.
 
     Args:
@@ -98,16 +116,22 @@ def build(
     output.mkdir(parents=True, exist_ok=True)
     facts = facts_lib.split_facts(facts_lib.read_facts(trex), seed, sizes)
     facts_lib.write_facts(facts, output / "facts.jsonl.gz")
+    shipped = [f for f in facts if f.split in facts_lib.SHIPPED_SPLITS]
+    facts_lib.write_facts(shipped, output / "quickstart.facts.jsonl.gz")
     seen = sorted({s for f in facts if f.split not in facts_lib.UNREAD for s in f.sentences})
     text = training_text(seen, wiki_sentences(read_wiki(wiki), 20_000, seed), seed)
     train_vocabulary(text, output / "vocab.model")
-    writer = Writer(output, sentencepiece.SentencePieceProcessor(model_file=str(output / "vocab.model")))
+    writer = Writer(
+        output, sentencepiece.SentencePieceProcessor(model_file=str(output / "vocab.model"))
+    )
 
     remembered = facts_lib.REMEMBERED
     writer.write("train.closed_book", shuffled(closed_book_examples(facts, remembered), seed))
     writer.write(
         "validation.closed_book",
-        closed_book_examples(facts, (facts_lib.REMEMBERED_VALIDATION, facts_lib.REMEMBERED_TEST), 1),
+        closed_book_examples(
+            facts, (facts_lib.REMEMBERED_VALIDATION, facts_lib.REMEMBERED_TEST), 1
+        ),
     )
     reader = Reader(facts, seed)
     copying = [
@@ -118,17 +142,27 @@ def build(
     ]
     drawn = [reader.draw() for _ in range(reading)]
     writer.write("train.reading", shuffled(drawn + copying * 2, seed))
-    for name, split in (("validation", facts_lib.READING_VALIDATION), ("test", facts_lib.READING_TEST)):
+    for name, split in (
+        ("validation", facts_lib.READING_VALIDATION),
+        ("test", facts_lib.READING_TEST),
+    ):
         writer.write(
-            f"{name}.reading", [row for n in (0, 2) for row in held_out_examples(facts, split, n, seed)]
+            f"{name}.reading",
+            [row for n in (0, 2) for row in held_out_examples(facts, split, n, seed)],
         )
-    writer.write("train.fewshot", shuffled(fewshot_examples(fewshot, "train", seed, range(MAX_SHOTS + 1)), seed))
+    writer.write(
+        "train.fewshot",
+        shuffled(fewshot_examples(fewshot, "train", seed, range(MAX_SHOTS + 1)), seed),
+    )
     writer.write("validation.fewshot", fewshot_examples(25, "validation", seed, (2,)))
     for task in TASKS.values():
         for split, count in (("train", 2000), ("validation", 200)):
             rng = random.Random(f"{seed} items {task.name} {split}")
             items = dict(draw_item(task, split, rng) for _ in range(count))
-            writer.write(f"fewshot/{task.name}.{split}", [{"inputs": x, "targets": y} for x, y in items.items()])
+            writer.write(
+                f"fewshot/{task.name}.{split}",
+                [{"inputs": x, "targets": y} for x, y in items.items()],
+            )
     statistics = {"splits": dict(Counter(f.split for f in facts)), "files": writer.statistics}
     (output / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n")
     return statistics
@@ -137,19 +171,28 @@ def build(
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kaft_promot.mini.build", description=__doc__)
     parser.add_argument("--trex", type=Path, required=True, help="folder of trex*.jsonl.gz")
-    parser.add_argument("--wiki", type=Path, required=True, help="JSONL of Wikipedia articles with `text`")
+    parser.add_argument(
+        "--wiki", type=Path, required=True, help="JSONL of Wikipedia articles with `text`"
+    )
     parser.add_argument("--squad", type=Path, help="SQuAD 2.0 as JSONL")
     parser.add_argument("--nq", type=Path, help="Natural Questions as JSONL")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reading", type=int, default=240_000, help="reading examples")
-    parser.add_argument("--fewshot", type=int, default=12_000, help="examples of every few-shot task")
+    parser.add_argument(
+        "--fewshot", type=int, default=12_000, help="examples of every few-shot task"
+    )
     args = parser.parse_args(arguments)
     try:
         statistics = build(
-            args.trex, args.wiki, [p for p in (args.squad, args.nq) if p], args.output, args.seed,
-            args.reading, args.fewshot,
-        )  # fmt: skip
+            args.trex,
+            args.wiki,
+            [p for p in (args.squad, args.nq) if p],
+            args.output,
+            args.seed,
+            args.reading,
+            args.fewshot,
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

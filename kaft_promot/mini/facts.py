@@ -1,7 +1,8 @@
 """Facts of T-REx: sentences that name both ends of a triple, and what mini may know of each.
 
-T-REx (Elsahar et al., LREC 2018) aligns Wikidata triples (CC0) with Wikipedia sentences (CC BY-SA). A `Fact` is
-one triple with the sentences that hold its subject's and its object's label as whole words.
+T-REx (Elsahar et al., LREC 2018) aligns Wikidata triples (CC0) with Wikipedia sentences (CC
+BY-SA). A `Fact` is one triple with the sentences that hold its subject's and its object's label as
+whole words.
 """
 
 from __future__ import annotations
@@ -16,19 +17,31 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from kaft_promot.errors import UserError
+from kaft_promot.knowledge.records import QAExample
 from kaft_promot.knowledge.relations import RELATIONS
 
-# Splits of facts. Remembered facts are in mini's closed-book training; no remembered fact is ever contradicted there.
+# Splits of facts. Remembered facts are in mini's closed-book training; no remembered fact is ever
+# contradicted there.
 REMEMBERED_TRAIN = "remembered_train"  # any fine-tuning arm may use it
 REMEMBERED_VALIDATION = "remembered_validation"  # hyper-parameters are chosen on it
-REMEMBERED_TEST = "remembered_test"  # the quickstart's test: in no fine-tuning arm, its sentences in no training
+# The quickstart's test: in no fine-tuning arm, its sentences in no training.
+REMEMBERED_TEST = "remembered_test"
 READING_TRAIN = "reading_train"  # read, never asked closed book
 READING_VALIDATION = "reading_validation"  # in no training in any form
 READING_TEST = "reading_test"  # in no training in any form
+SHIPPED_SPLITS = (
+    REMEMBERED_TRAIN,
+    REMEMBERED_VALIDATION,
+    REMEMBERED_TEST,
+    READING_VALIDATION,
+    READING_TEST,
+)
 REMEMBERED = (REMEMBERED_TRAIN, REMEMBERED_VALIDATION, REMEMBERED_TEST)
-UNREAD = (REMEMBERED_TEST, READING_VALIDATION, READING_TEST)  # splits whose sentences no training holds
+# Splits whose sentences no training holds.
+UNREAD = (REMEMBERED_TEST, READING_VALIDATION, READING_TEST)
 
-# Objects of these relations are nearly all the same, or the sentence hardly ever states the relation.
+# Objects of these relations are nearly all the same, or the sentence hardly ever states the
+# relation.
 NOT_REMEMBERED = frozenset({"P30", "P138", "P140", "P264", "P279", "P361"})
 WHOLE_SENTENCE = re.compile(r"""["'“‘]?[A-Z0-9].*[^.](?<! \w)(?<!translit)[.!?]["'”’]?$""")
 MIN_CHARS, MAX_CHARS, MAX_ANSWER_WORDS = 30, 200, 3
@@ -37,7 +50,7 @@ MAX_MENTIONS = 12  # a remembered subject that more sentences name is hardly a n
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One triple with its sentences; `answer` is the object's label as it stands in every one of `sentences`."""
+    """One triple with its sentences; each of them holds `answer`, the object's label."""
 
     id: str
     relation: str
@@ -73,7 +86,9 @@ def find_words(needle: str, text: str) -> list[int]:
     starts, start = [], text.find(needle)
     while start >= 0:
         end = start + len(needle)
-        if not (start and _in_word(text[start - 1])) and not (end < len(text) and _in_word(text[end])):
+        if not (start and _in_word(text[start - 1])) and not (
+            end < len(text) and _in_word(text[end])
+        ):
             starts.append(start)
         start = text.find(needle, end)
     return starts
@@ -84,7 +99,7 @@ def _in_word(character: str) -> bool:
 
 
 def names_both_ends(sentence: str, subject: str, answer: str) -> bool:
-    """Whether the subject stands in the sentence and the answer stands there too, outside the subject's name."""
+    """Whether subject and answer stand in the sentence, the answer outside the subject's name."""
     if not find_words(subject, sentence) or find_words(answer, subject):
         return False
     return bool(find_words(answer, sentence.replace(subject, "\0")))
@@ -96,7 +111,11 @@ def read_rows(directory: str | Path) -> Iterator[dict]:
     if not paths:
         raise UserError(f"{directory}: no trex*.jsonl.gz here; give the folder of the T-REx files")
     for path in paths:
-        opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+        opened = (
+            gzip.open(path, "rt", encoding="utf-8")
+            if path.suffix == ".gz"
+            else open(path, encoding="utf-8")
+        )
         with opened as lines:
             for number, line in enumerate(lines, 1):
                 try:
@@ -109,7 +128,8 @@ def read_facts(directory: str | Path) -> list[Fact]:
     """Every T-REx triple that has at least one usable sentence. No splits yet."""
     facts = []
     for row in read_rows(directory):
-        subject, label, relation = row["sub_label"].strip(), row["obj_label"].strip(), row["relation"]
+        subject, label = row["sub_label"].strip(), row["obj_label"].strip()
+        relation = row["relation"]
         if relation not in RELATIONS or len(label.split()) > MAX_ANSWER_WORDS:
             continue
         sentences = []
@@ -118,18 +138,26 @@ def read_facts(directory: str | Path) -> list[Fact]:
             if MIN_CHARS <= len(text) <= MAX_CHARS and names_both_ends(text, subject, label):
                 sentences.append(text)
         if sentences:
-            facts.append(Fact(
-                id=row["id"], relation=relation, subject=subject, answer=label,
-                subject_uri=row["sub_uri"], object_uri=row["obj_uri"], sentences=tuple(dict.fromkeys(sentences)),
-            ))  # fmt: skip
+            facts.append(
+                Fact(
+                    id=row["id"],
+                    relation=relation,
+                    subject=subject,
+                    answer=label,
+                    subject_uri=row["sub_uri"],
+                    object_uri=row["obj_uri"],
+                    sentences=tuple(dict.fromkeys(sentences)),
+                )
+            )
     return facts
 
 
 def unambiguous(facts: Sequence[Fact]) -> list[Fact]:
-    """Facts of one-valued relations with one object, whose sentences name no other object of the same answer type.
+    """Facts with one object in a one-valued relation, and no rival in their sentences.
 
-    So "Ghent" is not a fact's answer where its sentence also says "Antwerp", if both are objects of any relation
-    whose objects are places: a reader could not know which of the two is meant by the relation's coarse question.
+    A rival is another object of the same answer type: so "Ghent" is not a fact's answer where its sentence also says "Antwerp", if both are objects
+    of any relation whose objects are places: a reader could not know which of the two is meant by
+    the relation's coarse question.
     """
     objects: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     pools: defaultdict[str, set[str]] = defaultdict(set)
@@ -146,7 +174,9 @@ def unambiguous(facts: Sequence[Fact]) -> list[Fact]:
             s
             for s in fact.sentences
             if WHOLE_SENTENCE.match(s)
-            and not any(p in pool and p != fact.answer for p in phrases(s.replace(fact.subject, "\0")))
+            and not any(
+                p in pool and p != fact.answer for p in phrases(s.replace(fact.subject, "\0"))
+            )
         )
         if clear:
             found.append(replace(fact, sentences=clear))
@@ -176,16 +206,22 @@ class SplitSizes:
     reading_per_relation: int = 80
 
 
-def split_facts(facts: Sequence[Fact], seed: int, sizes: SplitSizes = SplitSizes()) -> list[Fact]:
+DEFAULT_SIZES = SplitSizes()
+
+
+def split_facts(facts: Sequence[Fact], seed: int, sizes: SplitSizes = DEFAULT_SIZES) -> list[Fact]:
     """Gives every fact its split.
 
-    Held-out reading facts have a subject that no other sentence names. A fact that shares a sentence with an unread
-    split loses that sentence (and disappears with its last one), so that no unread sentence is trained on.
+    Held-out reading facts have a subject that no other sentence names. A fact that shares a
+    sentence with an unread split loses that sentence (and disappears with its last one), so that
+    no unread sentence is trained on.
     """
     rng = random.Random(f"{seed} split")
     clear = unambiguous(facts)
     rng.shuffle(clear)
-    mentions = Counter(p for s in {s for f in facts for s in f.sentences} for p in set(phrases(s, 8)))
+    mentions = Counter(
+        p for s in {s for f in facts for s in f.sentences} for p in set(phrases(s, 8))
+    )
     subjects = Counter(fact.subject for fact in facts)
     chosen: dict[str, Fact] = {}
     taken_subjects: set[str] = set()
@@ -198,15 +234,21 @@ def split_facts(facts: Sequence[Fact], seed: int, sizes: SplitSizes = SplitSizes
     rng.shuffle(reading)
     rng.shuffle(remembered)
 
-    def choose(wanted: list[str], per_object: int, per_relation: int, may: Callable[[Fact], bool]) -> None:
+    def choose(
+        wanted: list[str], per_object: int, per_relation: int, may: Callable[[Fact], bool]
+    ) -> None:
         objects: Counter[tuple[str, str]] = Counter()
         relations: Counter[str] = Counter()
         for fact in clear:
             key = (fact.relation, fact.answer)
             if (
-                not wanted or fact.relation in NOT_REMEMBERED or fact.subject in taken_subjects or not may(fact)
-                or objects[key] >= per_object or relations[fact.relation] >= per_relation
-            ):  # fmt: skip
+                not wanted
+                or fact.relation in NOT_REMEMBERED
+                or fact.subject in taken_subjects
+                or not may(fact)
+                or objects[key] >= per_object
+                or relations[fact.relation] >= per_relation
+            ):
                 continue
             objects[key] += 1
             relations[fact.relation] += 1
@@ -214,15 +256,21 @@ def split_facts(facts: Sequence[Fact], seed: int, sizes: SplitSizes = SplitSizes
             chosen[fact.id] = replace(fact, split=wanted.pop())
 
     choose(
-        reading, sizes.reading_per_object, sizes.reading_per_relation,
+        reading,
+        sizes.reading_per_object,
+        sizes.reading_per_relation,
         lambda fact: subjects[fact.subject] == 1 and mentions[fact.subject] <= len(fact.sentences),
-    )  # fmt: skip
+    )
     choose(
-        remembered, sizes.per_object, sizes.per_relation, lambda fact: mentions[fact.subject] <= MAX_MENTIONS
+        remembered,
+        sizes.per_object,
+        sizes.per_relation,
+        lambda fact: mentions[fact.subject] <= MAX_MENTIONS,
     )
     if reading or remembered:
         raise UserError(
-            f"T-REx has too few unambiguous facts: {len(reading)} reading and {len(remembered)} remembered ones are missing"
+            f"T-REx has too few unambiguous facts: {len(reading)} to read and "
+            f"{len(remembered)} to remember are missing"
         )
     unread = {s for f in chosen.values() if f.split in UNREAD for s in f.sentences}
     result, seen = [], set()
@@ -236,6 +284,21 @@ def split_facts(facts: Sequence[Fact], seed: int, sizes: SplitSizes = SplitSizes
     return result
 
 
+def to_example(fact: Fact) -> QAExample:
+    """The fact as a question with its first sentence as context, asked in the canonical wording."""
+    relation = RELATIONS[fact.relation]
+    return QAExample(
+        id=fact.id,
+        source="trex",
+        question=fact.question(),
+        context=fact.sentence,
+        answers=(fact.answer,),
+        relation=fact.relation,
+        answer_type=relation.answer_type,
+        subject=fact.subject,
+    )
+
+
 def write_facts(facts: Iterable[Fact], path: str | Path) -> None:
     """Writes one JSON object a line, gzipped, byte-identical for the same facts."""
     with open(path, "wb") as raw, gzip.GzipFile("", "wb", mtime=0, fileobj=raw) as out:
@@ -244,7 +307,9 @@ def write_facts(facts: Iterable[Fact], path: str | Path) -> None:
 
 
 def load_facts(path: str | Path | None = None) -> list[Fact]:
-    """Facts of a file that `write_facts` made; without a path the ones that the package ships for its quickstart."""
+    """Facts of a file that `write_facts` made; without a path the ones that the package ships for
+    its quickstart.
+    """
     if path is None:
         path = Path(__file__).parents[1] / "assets" / "quickstart" / "facts.jsonl.gz"
     if not Path(path).is_file():

@@ -1,13 +1,15 @@
-"""mini's in-context tasks: small functions of words, letters and numbers, shown by examples in the prompt.
+"""mini's in-context tasks: small functions of words, letters and numbers, shown by examples in
+the prompt.
 
-A task makes items, pairs of an input and a target; `prompt` puts shots and a query into one text in the form of
-`seqio.experimental.fewshot_preprocessor` with `INPUTS_PREFIX`, `TARGETS_PREFIX` and `SEPARATOR`:
+A task makes items, pairs of an input and a target; `prompt` puts shots and a query into one text
+in the form of `seqio.experimental.fewshot_preprocessor` with `INPUTS_PREFIX`, `TARGETS_PREFIX`
+and `SEPARATOR`:
 
     first: cat dog sun = cat ; first: red hen = red ; first: bus tea =
 
-Held out are, by a hash that no seed changes, a tenth of all inputs of every task (the validation inputs) and for the
-tasks with `new_words` also a tenth of the words, other words for every task: each of their validation inputs
-holds a word that the task never had in training.
+Held out are, by a hash that no seed changes, a tenth of all inputs of every task (the validation
+inputs) and for the tasks with `new_words` also a tenth of the words, other words for every task:
+each of their validation inputs holds a word that the task never had in training.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ TARGETS_PREFIX = " = "
 SEPARATOR = " ; "
 MAX_SHOTS = 4
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-Draw = Callable[[random.Random, Sequence[str]], tuple[str, str]]  # (rng, words that may be used) -> (input, target)
+Draw = Callable[
+    [random.Random, Sequence[str]], tuple[str, str]
+]  # (rng, words that may be used) -> (input, target)
 
 
 def _some(rng: random.Random, words: Sequence[str], low: int, high: int) -> list[str]:
@@ -203,7 +207,7 @@ def prompt(shots: Sequence[tuple[str, str]], query: str) -> str:
 
 
 def draw_example(task: FewshotTask, split: str, shots: int, rng: random.Random) -> dict[str, str]:
-    """A prompt whose query is of `split` and whose shots are training items other than the query."""
+    """A prompt whose query is of `split` and whose shots are other items of training."""
     query, target = draw_item(task, split, rng)
     shown: list[tuple[str, str]] = []
     while len(shown) < shots:

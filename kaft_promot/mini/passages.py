@@ -1,4 +1,6 @@
-"""Questions of SQuAD 2.0 and Natural Questions with the sentence around their answer, as further practice in copying."""
+"""Questions of SQuAD 2.0 and Natural Questions with the sentence around their answer, as further
+practice in copying.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ MAX_CHARS, MAX_ANSWER_WORDS = 220, 5
 def _lines(path: str | Path) -> Iterator[dict]:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
-    opened = gzip.open(path, "rt", encoding="utf-8") if str(path).endswith(".gz") else open(path, encoding="utf-8")
+    opened = (
+        gzip.open(path, "rt", encoding="utf-8")
+        if str(path).endswith(".gz")
+        else open(path, encoding="utf-8")
+    )
     with opened as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -33,18 +39,27 @@ def untokenized(text: str) -> str:
 
 
 def read_passages(path: str | Path) -> Iterator[dict[str, str]]:
-    """`question`, `context` (the answer's sentence) and `answer` of every short answer of a JSONL file."""
+    """`question`, `context` (the answer's sentence) and `answer` of every short answer of a JSONL
+    file.
+    """
     for row in _lines(path):
         if row.get("is_impossible") or not row.get("answers"):
             continue
-        answer, context = untokenized(row["answers"][0]), untokenized(" ".join(row["context"].split()))
+        answer, context = (
+            untokenized(row["answers"][0]),
+            untokenized(" ".join(row["context"].split())),
+        )
         starts = find_words(answer, context) if 0 < len(answer.split()) <= MAX_ANSWER_WORDS else []
         if not starts:
             continue
         for sentence in re.split(r"(?<=[.!?]) (?=[A-Z\"])", context):
             if find_words(answer, sentence):
                 if len(sentence) + len(row["question"]) <= MAX_CHARS:
-                    yield {"question": row["question"].strip(), "context": sentence, "answer": answer}
+                    yield {
+                        "question": row["question"].strip(),
+                        "context": sentence,
+                        "answer": answer,
+                    }
                 break
 
 

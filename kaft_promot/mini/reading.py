@@ -1,7 +1,9 @@
-"""Reading examples: a question and a context of one to four sentences of which exactly one is about the subject.
+"""Reading examples: a question and a context of one to four sentences of which exactly one is
+about the subject.
 
-Nothing here contradicts a remembered fact and every context holds its answer: mini stays naive about conflict.
-The facts that mini does not remember are also told of made-up subjects, with other objects of the relation.
+Nothing here contradicts a remembered fact and every context holds its answer: mini stays naive
+about conflict. The facts that mini does not remember are also told of made-up subjects, with
+other objects of the relation.
 """
 
 from __future__ import annotations
@@ -13,11 +15,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kaft_promot.knowledge.relations import RELATIONS
-from kaft_promot.mini.facts import READING_TEST, READING_VALIDATION, REMEMBERED, UNREAD, Fact, find_words
+from kaft_promot.mini.facts import (
+    READING_TEST,
+    READING_VALIDATION,
+    REMEMBERED,
+    UNREAD,
+    Fact,
+    find_words,
+)
 from kaft_promot.mini.names import made_up
 from kaft_promot.mini.profiles import draw_profile
 
-# Objects of these types may be replaced by made-up names; the others come from the relation's own objects.
+# Objects of these types may be replaced by made-up names; the others come from the relation's own
+# objects.
 PROFILES = 0.1  # share of made-up profiles among training examples
 WORD = re.compile(r"\w+")
 NAME_TYPES = frozenset({"place", "organisation", "team"})
@@ -70,7 +80,9 @@ class NameFinder:
 
     def in_text(self, text: str) -> bool:
         return any(
-            find_words(name, text) for word in set(WORD.findall(text)) for name in self.by_first_word.get(word, ())
+            find_words(name, text)
+            for word in set(WORD.findall(text))
+            for name in self.by_first_word.get(word, ())
         )
 
 
@@ -88,7 +100,9 @@ class Reader:
         self.max_context = max_context
         self.real = frozenset(fact.subject for fact in facts)
         self.remembered = NameFinder(f.subject for f in facts if f.split in REMEMBERED)
-        self.held_out = NameFinder(f.subject for f in facts if f.split in (READING_VALIDATION, READING_TEST))
+        self.held_out = NameFinder(
+            f.subject for f in facts if f.split in (READING_VALIDATION, READING_TEST)
+        )
         trained = [f for f in facts if f.split not in UNREAD]
         self.by_relation: dict[str, list[Passage]] = defaultdict(list)
         self.subject_names: dict[str, list[str]] = defaultdict(list)
@@ -98,7 +112,10 @@ class Reader:
                 if self.held_out.in_text(sentence):
                     continue
                 passage = Passage(
-                    relation=fact.relation, subject=fact.subject, answer=fact.answer, sentence=sentence
+                    relation=fact.relation,
+                    subject=fact.subject,
+                    answer=fact.answer,
+                    sentence=sentence,
                 )
                 self.by_relation[fact.relation].append(passage)
                 self.subject_names[fact.relation].append(fact.subject)
@@ -108,17 +125,21 @@ class Reader:
         # Square roots: rare relations are seen often enough without being learned by heart.
         self.relation_weights = [len(self.by_relation[r]) ** 0.5 for r in self.relations]
         self.free = {
-            r: [p for p in self.by_relation[r] if not self.remembered.in_text(p.sentence)] for r in self.relations
+            r: [p for p in self.by_relation[r] if not self.remembered.in_text(p.sentence)]
+            for r in self.relations
         }
 
     @staticmethod
     def _of(fact: Fact) -> list[Passage]:
         return [
-            Passage(relation=fact.relation, subject=fact.subject, answer=fact.answer, sentence=s) for s in fact.sentences
+            Passage(relation=fact.relation, subject=fact.subject, answer=fact.answer, sentence=s)
+            for s in fact.sentences
         ]
 
     def invent(self, passage: Passage) -> Passage | None:
-        """The passage told of a made-up subject, mostly with another object; None where that is not possible."""
+        """The passage told of a made-up subject, mostly with another object; None where that is
+        not possible.
+        """
         rng, relation = self.rng, passage.relation
         subject = made_up(self.subject_names[relation], rng)
         answer, chance = passage.answer, rng.random()
@@ -130,8 +151,14 @@ class Reader:
             return None
         if answer != passage.answer and find_words(answer, passage.sentence):
             return None
-        sentence = replace_words(passage.sentence, {passage.subject: subject, passage.answer: answer})
-        if find_words(answer, subject) or not find_words(answer, sentence) or self.reserved(sentence):
+        sentence = replace_words(
+            passage.sentence, {passage.subject: subject, passage.answer: answer}
+        )
+        if (
+            find_words(answer, subject)
+            or not find_words(answer, sentence)
+            or self.reserved(sentence)
+        ):
             return None
         return Passage(relation=relation, subject=subject, answer=answer, sentence=sentence)
 
@@ -140,7 +167,7 @@ class Reader:
         return self.remembered.in_text(text) or self.held_out.in_text(text)
 
     def draw_passage(self, relation: str | None = None) -> Passage:
-        """A passage of training, of `relation` or of any: as it is, or told of a made-up subject."""
+        """A passage of training, of `relation` or any: as it is, or of a made-up subject."""
         rng = self.rng
         while True:
             chosen = relation or rng.choices(self.relations, self.relation_weights)[0]
@@ -152,7 +179,9 @@ class Reader:
             relation = chosen if rng.random() < 0.9 else relation
 
     def context(self, passage: Passage, others: Iterator[Passage], count: int) -> str:
-        """The passage's sentence among at most `count` sentences of other subjects, in random order."""
+        """The passage's sentence among at most `count` sentences of other subjects, in random
+        order.
+        """
         sentences, size = [passage.sentence], len(passage.sentence)
         subjects = {passage.subject}
         for _ in range(4 * count):
@@ -160,10 +189,12 @@ class Reader:
                 break
             other = next(others)
             if (
-                size + len(other.sentence) > self.max_context or other.subject in subjects
-                or other.sentence in sentences or find_words(passage.subject, other.sentence)
+                size + len(other.sentence) > self.max_context
+                or other.subject in subjects
+                or other.sentence in sentences
+                or find_words(passage.subject, other.sentence)
                 or find_words(other.subject, passage.sentence)
-            ):  # fmt: skip
+            ):
                 continue
             subjects.add(other.subject)
             sentences.append(other.sentence)
@@ -185,23 +216,29 @@ class Reader:
                 if profile and self.reserved(profile["context"]):
                     profile = None
             return {
-                "inputs": reading_prompt(profile["question"], profile["context"]), "targets": profile["answer"],
+                "inputs": reading_prompt(profile["question"], profile["context"]),
+                "targets": profile["answer"],
                 "relation": profile["relation"],
-            }  # fmt: skip
+            }
         passage = self.draw_passage()
-        wording = 0 if rng.random() < 0.6 else rng.randrange(len(RELATIONS[passage.relation].questions))
+        wording = (
+            0 if rng.random() < 0.6 else rng.randrange(len(RELATIONS[passage.relation].questions))
+        )
         count = rng.choices((0, 1, 2, 3), (0.4, 0.35, 0.17, 0.08))[0]
         context = self.context(passage, self._others(passage.relation), count)
         return {
-            "inputs": reading_prompt(passage.question(wording), context), "targets": passage.answer,
+            "inputs": reading_prompt(passage.question(wording), context),
+            "targets": passage.answer,
             "relation": passage.relation,
-        }  # fmt: skip
+        }
 
 
 def held_out_examples(
     facts: Sequence[Fact], split: str, distractors: int, seed: int, max_context: int = 250
 ) -> list[dict[str, str]]:
-    """Every fact of `split` with its first sentence among `distractors` other sentences of the same split."""
+    """Every fact of `split` with its first sentence among `distractors` other sentences of the
+    same split.
+    """
     rng = random.Random(f"{seed} held out {distractors}")
     chosen = [f for f in facts if f.split == split]
     reader = Reader(facts, seed, max_context)
@@ -217,9 +254,13 @@ def held_out_examples(
 
     return [
         {
-            "inputs": reading_prompt(p.question(0), reader.context(p, others(p.relation), distractors)),
-            "targets": p.answer, "relation": p.relation, "fact": fact.id, "distractors": distractors,
-        }  # fmt: skip
+            "inputs": reading_prompt(
+                p.question(0), reader.context(p, others(p.relation), distractors)
+            ),
+            "targets": p.answer,
+            "relation": p.relation,
+            "fact": fact.id,
+            "distractors": distractors,
+        }
         for p, fact in zip(passages, chosen, strict=True)
     ]
-
