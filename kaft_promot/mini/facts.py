@@ -155,9 +155,8 @@ def read_facts(directory: str | Path) -> list[Fact]:
 def unambiguous(facts: Sequence[Fact]) -> list[Fact]:
     """Facts with one object in a one-valued relation, and no rival in their sentences.
 
-    A rival is another object of the same answer type: so "Ghent" is not a fact's answer where its sentence also says "Antwerp", if both are objects
-    of any relation whose objects are places: a reader could not know which of the two is meant by
-    the relation's coarse question.
+    A rival is another object of the same answer type: a reader could not know whether "Ghent" or
+    "Antwerp" is meant by the coarse question "What region is ... in?".
     """
     objects: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     pools: defaultdict[str, set[str]] = defaultdict(set)

@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kaft_promot.knowledge.relations import RELATIONS
 from kaft_promot.mini.facts import (
@@ -235,7 +236,7 @@ class Reader:
 
 def held_out_examples(
     facts: Sequence[Fact], split: str, distractors: int, seed: int, max_context: int = 250
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """Every fact of `split` with its first sentence among `distractors` other sentences of the
     same split.
     """
