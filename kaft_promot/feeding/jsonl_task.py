@@ -29,8 +29,24 @@ _KINDS: dict[type, tuple[Any, tuple[type, ...], Any]] = {
     int: (0, (int,), np.int64),
     float: (0.0, (int, float), np.float32),
     bool: (False, (bool,), np.bool_),
-    list: ([], (list, tuple), None),
+    list: ([], (list,), None),
 }
+
+
+class _JsonlSource(seqio.FunctionDataSource):
+    """A function source that can count, for mixing rates by number of examples."""
+
+    def __init__(
+        self,
+        dataset_fn: Callable[..., tf.data.Dataset],
+        splits: Sequence[str],
+        count: Callable[[str], int],
+    ):
+        super().__init__(dataset_fn, splits=splits)
+        self._count = count
+
+    def num_input_examples(self, split: str) -> int:
+        return self._count(split)
 
 
 def register_jsonl_task(
@@ -91,7 +107,7 @@ def register_jsonl_task(
     )
     return seqio.TaskRegistry.add(
         name,
-        source=seqio.FunctionDataSource(dataset_fn, splits=splits),
+        source=_JsonlSource(dataset_fn, splits, lambda split: len(read_rows(path(split), select))),
         preprocessors=[*preprocessors, *TOKENIZE],
         output_features=output_features() if features is None else features,
         **task_arguments,
@@ -137,15 +153,16 @@ def _columns(
     columns: dict[str, Any] = {}
     for name, kind in fields.items():
         empty, taken, dtype = _KINDS[kind]
-        values = []
+        values: list[Any] = []
         for line, row in rows:
             value = row.get(name)
             value = empty if value is None else value
+            value = list(value) if isinstance(value, tuple) else value
             if not isinstance(value, taken) or (isinstance(value, bool) and kind in (int, float)):
                 raise UserError(
                     f"{path}:{line}: field {name!r} is {value!r}, which is no {kind.__name__}"
                 )
-            values.append([str(v) for v in value] if kind is list else kind(value))
+            values.append([str(v) for v in value] if isinstance(value, list) else kind(value))
         if kind is list:
             columns[name] = tf.RaggedTensor.from_row_lengths(
                 tf.constant([v for row_values in values for v in row_values], tf.string),

@@ -140,9 +140,16 @@ def tasks_with_rates(provider: seqio.Task | seqio.Mixture) -> list[tuple[seqio.T
         return [(provider, 1.0)]
     try:
         provider._check_compatible_features()
-        rated = [(task, float(provider.get_rate(task))) for task in provider.tasks]
     except ValueError as e:
-        raise UserError(f"mixture {provider.name!r}: {e}") from e
+        raise UserError(f"mixture {provider.name!r}: {materialize.first_line(e)}") from e
+    try:
+        rated = [(task, float(provider.get_rate(task))) for task in provider.tasks]
+    except (ValueError, TypeError, AssertionError) as e:  # the last from rates by cached examples
+        why = materialize.first_line(e)
+        raise UserError(
+            f"mixture {provider.name!r}: cannot tell its rates: {why} (a rate by number of "
+            "examples needs an offline cache or a source with num_input_examples)"
+        ) from e
     for task, rate in rated:
         if not 0 <= rate < float("inf"):
             raise UserError(f"mixture {provider.name!r} gives task {task.name!r} the rate {rate}")

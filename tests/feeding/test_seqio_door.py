@@ -97,6 +97,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory, shared_dir: pathlib.Path)
         [("door_inner", 4), ("door_append_eos", lambda task: 2.0), ("door_plain", 0.5)],
     )
     seqio.MixtureRegistry.add("door_lopsided", [("door_plain", 1), ("door_lines", 1)])
+    by_count = seqio.mixing_rate_num_examples
+    seqio.MixtureRegistry.add("door_by_count", [("door_plain", by_count), ("door_bytes", 5)])
+    seqio.MixtureRegistry.add("door_uncounted", [("door_lines", by_count)])
     seqio.MixtureRegistry.add("door_zero", [("door_plain", 0)])
     yield folder
     for registry, names in zip((seqio.TaskRegistry, seqio.MixtureRegistry), before, strict=True):
@@ -172,6 +175,16 @@ def test_nested_rates_equal_seqios() -> None:
     found = {task.name: rate for task, rate in seqio_door.tasks_with_rates(mixture)}
     assert found == {"door_plain": 1.5, "door_no_eos": 3.0, "door_append_eos": 2.0}
     assert found == {task.name: mixture.get_rate(task) for task in mixture.tasks}
+
+
+def test_rate_by_number_of_examples() -> None:
+    mixture = seqio.get_mixture_or_task("door_by_count")
+    assert [mixture.get_rate(task) for task in mixture.tasks] == [5.0, 25.0]
+
+
+def test_vocabularies_of_a_mixture_must_agree() -> None:
+    with pytest.raises(UserError, match="'door_by_count'.*must use the same vocabulary"):
+        open_sources(config("door_by_count"))
 
 
 def test_mixture_trains() -> None:
@@ -334,6 +347,7 @@ def test_fields_have_known_types() -> None:
         ("door_plain", {"split": "empty"}, "has no examples in split 'empty'"),
         ("door_cached", {"use_cached": True, "cache_dir": "."}, "no offline cache.*use_cached"),
         ("door_cached", {"use_cached": False}, "requires caching"),
+        ("door_uncounted", {}, "mixture 'door_uncounted': cannot tell its rates: .*number of ex"),
         ("door_zero", {}, "every rate of mixture 'door_zero' is 0"),
         ("door_untokenized", {}, "'door_untokenized'.*inputs"),
         ("door_plain", {"module": "no_such_module_here"}, "no module 'no_such_module_here'"),
