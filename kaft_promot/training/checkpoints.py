@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import gin
@@ -72,7 +74,7 @@ class Checkpoints:
         if config.metric_name_to_monitor is not None and config.keep is not None:
             keep.append(
                 policies.BestN(
-                    get_metric_fn=lambda metrics: metrics[config.metric_name_to_monitor],
+                    get_metric_fn=self._monitored,
                     reverse=config.metric_mode == "min",
                     n=1,
                     keep_checkpoints_without_metrics=False,
@@ -82,15 +84,26 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy(keep),
             create=not read_only,
             cleanup_tmp_directories=not read_only,
-            read_only=read_only,
             # Saves are waited for: on CPU an asynchronous one would read memory that the next
             # step takes over.
             enable_async_checkpointing=False,
         )
         try:
-            self._manager = ocp.CheckpointManager(self.directory, options=options)
+            self._manager = ocp.CheckpointManager(
+                self.directory,
+                options=options,
+                item_handlers={
+                    "state": ocp.PyTreeCheckpointHandler(),
+                    "meta": ocp.JsonCheckpointHandler(),
+                },
+            )
         except OSError as error:
             raise UserError(f"{self.directory}: {error.strerror or error}") from None
+
+    def _monitored(self, metrics: Mapping[str, float]) -> float:
+        """The value that ranks a checkpoint; one saved off schedule, without it, ranks last."""
+        worst = -math.inf if self.config.metric_mode == "max" else math.inf
+        return metrics.get(self.config.metric_name_to_monitor, worst)
 
     def steps(self) -> list[int]:
         """The steps that have a complete checkpoint, in order."""
@@ -114,12 +127,22 @@ class Checkpoints:
         choose = max if self.config.metric_mode == "max" else min
         return choose(values, key=values.get)
 
+    def check_measured(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Raises UserError unless `metrics` has the one that chooses the best checkpoint."""
+        name = self.config.metric_name_to_monitor
+        if name is not None and name not in metrics:
+            raise UserError(
+                f"CheckpointConfig.metric_name_to_monitor = {name!r} was not measured at step "
+                f"{step} (measured: {', '.join(metrics) or 'nothing'}); make "
+                "CheckpointConfig.period a multiple of the period that measures it"
+            )
+
     def save(
         self,
         state: TrainState,
         input_state: bytes,
         origin: dict[str, Any],
-        metrics: dict[str, float] | None = None,
+        metrics: Mapping[str, float] | None = None,
     ) -> None:
         """Saves a state; returns when the checkpoint is complete.
 
@@ -137,7 +160,7 @@ class Checkpoints:
         meta = {**origin, "input_state": base64.b64encode(input_state).decode()}
         items = args.Composite(state=args.PyTreeSave(_to_tree(state)), meta=args.JsonSave(meta))
         try:
-            self._manager.save(step, args=items, metrics=metrics, force=True)
+            self._manager.save(step, args=items, metrics=dict(metrics or {}) or None, force=True)
             self._manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as error:
             kept = ", ".join(map(str, self.steps())) or "none"
@@ -189,10 +212,13 @@ class Checkpoints:
     def trainable(self, step: int) -> dict[str, Any]:
         """The trainable parameters of a checkpoint as nested numpy arrays."""
         args = self._ocp.args
+        whole = self._ocp.RestoreArgs(restore_type=np.ndarray)  # wherever it was written
+        tree = self._manager.item_metadata(step)["state"].tree
+        restore_args = jax.tree.map(lambda _: whole, tree)
         found = self._manager.restore(
-            step, args=args.Composite(state=args.PyTreeRestore(restore_args=None))
+            step, args=args.Composite(state=args.PyTreeRestore(restore_args=restore_args))
         )
-        return jax.tree.map(np.asarray, found.state["trainable"])
+        return found.state["trainable"]
 
     def close(self) -> None:
         """Ends Orbax's threads."""

@@ -199,6 +199,8 @@ def train(
             if row:
                 run.write(step, row)
             if saves:
+                if interrupted is None or last:
+                    run.check_measured(step, measured)
                 run.save(state, feed, measured)
             window.skip_time()
             if interrupted is not None and not last:
@@ -330,6 +332,11 @@ class _Run:
         """A row of metrics."""
         if self._writer is not None:
             self._writer.write(step, values)
+
+    def check_measured(self, step: int, measured: Mapping[str, float]) -> None:
+        """See `Checkpoints.check_measured`."""
+        if self._checkpoints is not None:
+            self._checkpoints.check_measured(step, measured)
 
     def save(self, state: TrainState, feed: Any, metrics: Mapping[str, float]) -> None:
         """A checkpoint, unless this step has one."""

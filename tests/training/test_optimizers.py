@@ -65,9 +65,7 @@ def test_adafactor_updates_stacked_layers_as_if_they_were_apart():
     tree = {"w": jnp.float32(params), "b": jnp.ones(4)}
     state = transform.init(tree)
     for grad in grads:
-        updates, state = transform.update(
-            {"w": jnp.float32(grad), "b": jnp.zeros(4)}, state, tree
-        )
+        updates, state = transform.update({"w": jnp.float32(grad), "b": jnp.zeros(4)}, state, tree)
         tree = optax.apply_updates(tree, updates)
     for layer in range(3):
         want = adafactor_by_hand(params[layer], list(grads[:, layer]), 0.1, min_dim=4)
@@ -77,9 +75,7 @@ def test_adafactor_updates_stacked_layers_as_if_they_were_apart():
 def test_adamw_first_step_and_decay():
     optimizer = AdamW(learning_rate=0.1, weight_decay=0.5)
     params = {"mlp": {"kernel": jnp.ones((2, 2))}, "norm": {"scale": jnp.ones(2)}}
-    transform = optimizer.make(
-        {"mlp": {"kernel": ("embed", "mlp")}, "norm": {"scale": ("embed",)}}
-    )
+    transform = optimizer.make({"mlp": {"kernel": ("embed", "mlp")}, "norm": {"scale": ("embed",)}})
     grads = jax.tree.map(lambda x: 3.0 * x, params)
     updates, _ = transform.update(grads, transform.init(params), params)
     # The first step is the learning rate times the sign; only the kernel decays.

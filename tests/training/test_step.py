@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from kaft_promot.errors import UserError
-from kaft_promot.models import flatten, init_params, stack_layers, unstack_layers
+from kaft_promot.models import flatten, stack_layers, unstack_layers
 from kaft_promot.scale import MeshConfig
 from kaft_promot.training import (
     FULL,
@@ -25,7 +25,7 @@ from kaft_promot.training import (
     partition,
 )
 from kaft_promot.training.step import forward
-from training_tiny import CONFIG, batch
+from training_tiny import CONFIG, batch, numpy_params
 
 OPTIMIZER = Adafactor(learning_rate=0.1)
 PROMPTED = dataclasses.replace(CONFIG, prompt_length=3, num_prompts=1)
@@ -33,12 +33,12 @@ PROMPTED = dataclasses.replace(CONFIG, prompt_length=3, num_prompts=1)
 
 @pytest.fixture(scope="module")
 def params():
-    return init_params(CONFIG, jax.random.key(0))
+    return numpy_params(CONFIG)
 
 
 @pytest.fixture(scope="module")
 def prompted():
-    return init_params(PROMPTED, jax.random.key(0))
+    return numpy_params(PROMPTED)
 
 
 def prompted_batch():
@@ -64,14 +64,16 @@ def test_training_lowers_the_loss(params):
 def test_metrics_of_a_step(params):
     one = batch()
     _, metrics = make_train_step(CONFIG, OPTIMIZER, z_loss=0.0)(new_state(params), one)
-    logits = np.asarray(forward(CONFIG, params, one))
+    logits = np.asarray(jax.jit(lambda p, b: forward(CONFIG, p, b))(params, one))
     weights = one["decoder_loss_weights"]
     log_probs = jax.nn.log_softmax(logits)
     picked = np.take_along_axis(log_probs, one["decoder_target_tokens"][..., None], -1)[..., 0]
     mean = float(-(picked * weights).sum() / weights.sum())
     assert float(metrics["loss"]) == pytest.approx(mean, rel=1e-4)
     right = logits.argmax(-1) == one["decoder_target_tokens"]
-    assert float(metrics["accuracy"]) == pytest.approx(float((right * weights).sum() / weights.sum()))
+    assert float(metrics["accuracy"]) == pytest.approx(
+        float((right * weights).sum() / weights.sum())
+    )
     assert float(metrics["tokens"]) == weights.sum()
     assert float(metrics["learning_rate"]) == pytest.approx(0.1)
     sums = make_eval_step(CONFIG)(params, one)
@@ -79,11 +81,11 @@ def test_metrics_of_a_step(params):
     assert float(sums["weights"]) == weights.sum()
 
 
-@pytest.mark.parametrize("factor", [None, "NUM_REAL_TARGET_TOKENS", "AVERAGE_PER_SEQUENCE"])
+@pytest.mark.parametrize("factor", [None, "AVERAGE_PER_SEQUENCE"])
 def test_microbatches_equal_the_whole_batch(params, factor):
     optimizer = AdamW(learning_rate=0.01)
     results = []
-    for parts in (1, 2, 4):
+    for parts in (1, 2):
         step = make_train_step(
             CONFIG, optimizer, loss_normalizing_factor=factor, num_microbatches=parts
         )
@@ -91,11 +93,11 @@ def test_microbatches_equal_the_whole_batch(params, factor):
         for seed in range(2):
             state, metrics = step(state, batch(seed=seed))
         results.append((flatten(state.params), metrics))
-    for other, metrics in results[1:]:
-        for name in ("loss", "accuracy", "tokens", "gradient_norm"):
-            assert float(metrics[name]) == pytest.approx(float(results[0][1][name]), rel=1e-4)
-        for path, value in results[0][0].items():
-            np.testing.assert_allclose(other[path], value, atol=2e-5, err_msg=path)
+    (whole, whole_metrics), (parted, parted_metrics) = results
+    for name in ("loss", "accuracy", "tokens", "gradient_norm"):
+        assert float(parted_metrics[name]) == pytest.approx(float(whole_metrics[name]), rel=1e-4)
+    for path, value in whole.items():
+        np.testing.assert_allclose(parted[path], value, atol=2e-5, err_msg=path)
 
 
 def test_indivisible_microbatches_are_a_user_error(params):
@@ -171,9 +173,9 @@ def test_a_broken_pattern_is_a_user_error():
         Stage(trainable="(")
 
 
-def test_scanned_layers_train_as_unrolled_ones(params):
+def test_scanned_layers_train_as_unrolled_ones():
     two = dataclasses.replace(CONFIG, num_encoder_layers=2, num_decoder_layers=2)
-    params = init_params(two, jax.random.key(1))
+    params = numpy_params(two)
     scanned = dataclasses.replace(two, scan_layers=True)
     small = Adafactor(learning_rate=0.1, min_dim_size_to_factor=4)
     results = []

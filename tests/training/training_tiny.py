@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kaft_promot.models import T5Config
+from kaft_promot.models import Params, T5Config, abstract_params, flatten, unflatten
 
 CONFIG = T5Config(
     vocab_size=32,
@@ -34,3 +34,15 @@ def batch(rows: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
 def batches(rows: int = 4) -> Iterator[dict[str, np.ndarray]]:
     """An endless stream of different batches, the same each time."""
     return (batch(rows, seed) for seed in itertools.count())
+
+
+def numpy_params(config: T5Config, seed: int = 0) -> Params:
+    """Random parameters without compiling the initialisation."""
+    rng = np.random.default_rng(seed)
+    made = {}
+    for path, x in flatten(abstract_params(config)).items():
+        deviation = 1.0 if "embed" in path else x.shape[0] ** -0.5
+        made[path] = rng.normal(0, deviation, x.shape).astype(np.float32)
+        if path.endswith("scale"):
+            made[path] = np.ones(x.shape, np.float32)
+    return unflatten(made)

@@ -1,0 +1,106 @@
+"""One code path: one device, eight devices, and what does not fit."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
+
+from kaft_promot.errors import UserError
+from kaft_promot.scale import MeshConfig, initialize
+from kaft_promot.scale.mesh import spec
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def test_eight_devices_train_as_one():
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    }
+    done = subprocess.run(
+        [sys.executable, str(HERE / "mesh_worker.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    for sizes in ("(8, 1, 1)", "(2, 2, 2)"):
+        assert report[sizes]["difference"] < 1e-5, sizes
+        assert report[sizes]["loss"] == pytest.approx(report["(1, 1, 1)"]["loss"], rel=1e-5)
+    assert report["(1, 1, 1)"]["kernel"] == [8, 16]
+    assert report["(8, 1, 1)"]["kernel"] == [8, 16]
+    assert report["(2, 2, 2)"]["kernel"] == [4, 8]
+
+
+def test_a_mesh_that_does_not_use_all_devices_is_a_user_error():
+    count = len(jax.devices())
+    assert dict(MeshConfig().make().shape) == {"data": count, "fsdp": 1, "tensor": 1}
+    with pytest.raises(UserError, match=f"fsdp={2 * count}"):
+        MeshConfig(fsdp=2 * count).make()
+    with pytest.raises(UserError, match="product"):
+        MeshConfig(data=count + 1).make()
+
+
+def test_every_axis_lies_where_the_table_says():
+    mesh = AbstractMesh((2, 2, 4), ("data", "fsdp", "tensor"))
+    assert spec(("embed", "mlp"), (8, 16), mesh) == PartitionSpec(("fsdp",), ("tensor",))
+    assert spec(("layers", "embed"), (3, 8), mesh) == PartitionSpec(None, ("fsdp",))
+    # Six heads do not divide over four devices: they stay whole.
+    assert spec(("heads", "relpos_buckets"), (6, 32), mesh) == PartitionSpec(None, None)
+
+
+def test_a_batch_that_does_not_divide_the_mesh_is_a_user_error():
+    from kaft_promot.scale import shard_batch
+
+    class TwoByTwo:
+        shape = {"data": 2, "fsdp": 2, "tensor": 1}
+
+    def rows(count):
+        return {"decoder_target_tokens": np.zeros((count, 3), np.int32)}
+
+    with pytest.raises(UserError, match="batch of 6 rows.*over 4 devices"):
+        import unittest.mock
+
+        with unittest.mock.patch("kaft_promot.scale.mesh.NamedSharding"):
+            shard_batch(rows(6), TwoByTwo())
+
+
+def test_one_process_needs_no_setup(monkeypatch):
+    for name in ("COORDINATOR", "PROCESS_COUNT", "PROCESS_INDEX"):
+        monkeypatch.delenv(f"KAFT_PROMOT_{name}", raising=False)
+    initialize()
+    initialize(process_count=1)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"KAFT_PROMOT_PROCESS_COUNT": "2"}, "needs KAFT_PROMOT_COORDINATOR"),
+        ({"KAFT_PROMOT_COORDINATOR": "localhost:1"}, "needs KAFT_PROMOT_COORDINATOR"),
+        ({"KAFT_PROMOT_PROCESS_COUNT": "two"}, "not a whole number"),
+        (
+            {
+                "KAFT_PROMOT_COORDINATOR": "localhost:1",
+                "KAFT_PROMOT_PROCESS_COUNT": "2",
+                "KAFT_PROMOT_PROCESS_INDEX": "2",
+            },
+            r"= 2 is not in \[0, 2\)",
+        ),
+    ],
+)
+def test_half_a_process_setup_is_a_user_error(monkeypatch, environment, message):
+    for name in ("COORDINATOR", "PROCESS_COUNT", "PROCESS_INDEX"):
+        monkeypatch.delenv(f"KAFT_PROMOT_{name}", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        initialize()

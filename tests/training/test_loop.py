@@ -1,0 +1,262 @@
+"""The loop: run directories, resuming, evaluation, hooks, and what users get wrong."""
+
+import dataclasses
+import itertools
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from kaft_promot.errors import UserError
+from kaft_promot.models import abstract_params, flatten
+from kaft_promot.training import (
+    Adafactor,
+    AdamW,
+    CheckpointConfig,
+    Checkpoints,
+    Hook,
+    Stage,
+    load_run,
+    read_metrics,
+    train,
+)
+from kaft_promot.training.metrics import MetricWriter
+from training_tiny import CONFIG, batch, batches, numpy_params
+
+OPTIMIZER = Adafactor(learning_rate=0.1)
+
+
+@pytest.fixture(scope="module")
+def base():
+    return numpy_params(CONFIG)
+
+
+def run(model_dir, total_steps, **arguments):
+    arguments = {
+        "model_config": CONFIG,
+        "train_dataset_cfg": batches,
+        "optimizer": OPTIMIZER,
+        "stats_period": 4,
+        "checkpoint_cfg": CheckpointConfig(period=5),
+        "tensorboard": False,
+        "progress": False,
+        **arguments,
+    }
+    return train(model_dir=model_dir, total_steps=total_steps, **arguments)
+
+
+def assert_same(first, second):
+    first, second = flatten(first), flatten(second)
+    assert first.keys() == second.keys()
+    for path, value in first.items():
+        np.testing.assert_array_equal(value, second[path], err_msg=path)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(tmp_path, base):
+    whole = run(tmp_path / "whole", 12, initial_params=base)
+    run(tmp_path / "parts", 7, initial_params=base)
+    parts = run(tmp_path / "parts", 12, initial_params=base)
+    assert_same(whole, parts)
+    steps = [row["step"] for row in read_metrics(tmp_path / "parts" / "metrics.jsonl")]
+    assert steps == [4, 5, 7, 8, 10, 12]
+
+
+def test_a_lost_window_is_made_again_without_duplicates(tmp_path, base):
+    """What a kill between checkpoints leaves behind: later rows, and half a line."""
+    rows = {}
+    for name in ("whole", "killed"):
+        run(tmp_path / name, 10, initial_params=base)
+        path = tmp_path / name / "metrics.jsonl"
+        if name == "killed":
+            with open(path, "a") as file:
+                file.write('{"step": 12, "loss": 9.9}\n{"step": 13, "lo')
+        run(tmp_path / name, 14, initial_params=base)
+        rows[name] = [(row["step"], row["loss"]) for row in read_metrics(path)]
+    assert rows["killed"] == rows["whole"]
+
+
+def test_run_directory_and_export(tmp_path, base):
+    from safetensors.numpy import load_file
+
+    params = run(tmp_path, 6, initial_params=base, tensorboard=True, vocabulary="bytes")
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert set(tensors) == {path.replace("/", ".") for path in flatten(params)}
+    for path, value in flatten(params).items():
+        np.testing.assert_array_equal(tensors[path.replace("/", ".")], value)
+    config = json.loads((tmp_path / "model_config.json").read_text())
+    assert (config["emb_dim"], config["vocabulary"], config["step"]) == (8, "bytes", 6)
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+    row = read_metrics(tmp_path / "metrics.jsonl")[-1]
+    for name in ("loss", "accuracy", "learning_rate", "gradient_norm"):
+        assert np.isfinite(row[name])
+    for name in ("steps", "target_tokens", "seqs"):
+        assert row[f"timing/{name}_per_second"] > 0
+    assert row["timing/seqs_per_second"] / row["timing/steps_per_second"] == pytest.approx(
+        len(batch()["decoder_target_tokens"]), rel=1e-4
+    )
+    # The exported folder is itself a start for another run, which then needs no configuration.
+    again = run(
+        tmp_path / "next",
+        1,
+        model_config=None,
+        initial_checkpoint_path=str(tmp_path),
+        optimizer=AdamW(learning_rate=0.0),
+    )
+    assert_same(again, params)
+
+
+def test_a_finished_run_returns_its_parameters_without_training(tmp_path, base):
+    params = run(tmp_path, 5, initial_params=base)
+
+    def forbidden():
+        yield from ()
+        raise AssertionError("read a batch")
+
+    again = run(
+        tmp_path,
+        5,
+        initial_params=base,
+        train_dataset_cfg=lambda: itertools.chain(itertools.islice(batches(), 5), forbidden()),
+    )
+    assert_same(params, again)
+
+
+def test_checkpoints_keep_the_latest_and_the_best(tmp_path, base):
+    scores = {5: 0.1, 10: 0.9, 15: 0.3, 20: 0.2}
+    hook = Hook(function=lambda step, params: {"target": scores[step]}, period=5)
+    config = CheckpointConfig(period=5, keep=1, metric_name_to_monitor="target")
+    run(tmp_path, 20, initial_params=base, hooks=[hook], checkpoint_cfg=config)
+    checkpoints = Checkpoints(tmp_path, config, read_only=True)
+    assert checkpoints.steps() == [10, 20]
+    assert checkpoints.best_step() == 10
+    checkpoints.close()
+    assert [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl") if "target" in r] == [
+        5,
+        10,
+        15,
+        20,
+    ]
+
+
+def test_a_monitored_metric_that_nothing_measures_is_a_user_error(tmp_path, base):
+    config = CheckpointConfig(period=2, metric_name_to_monitor="eval/bleu")
+    with pytest.raises(UserError, match="eval/bleu.*step 2"):
+        run(tmp_path, 4, initial_params=base, checkpoint_cfg=config)
+
+
+def test_evaluation_counts_every_real_token_once(tmp_path, base):
+    short = {name: x[:3] for name, x in batch(seed=1).items()}
+    run(
+        tmp_path,
+        3,
+        initial_params=base,
+        optimizer=AdamW(learning_rate=0.0),
+        train_eval_dataset_cfg=[batch(seed=0), short],
+        eval_period=2,
+    )
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [2, 3]
+    first, second = rows
+    assert first["eval/loss"] == second["eval/loss"]
+    joined = {n: np.concatenate([batch(seed=0)[n], x]) for n, x in short.items()}
+    from kaft_promot.training import make_eval_step
+
+    sums = make_eval_step(CONFIG)(base, joined)
+    assert first["eval/loss"] == pytest.approx(float(sums["loss"] / sums["weights"]), rel=1e-5)
+    assert first["eval/accuracy"] == pytest.approx(float(sums["correct"] / sums["weights"]))
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path, base):
+    def poisoned():
+        for number, one in enumerate(batches(), start=1):
+            if number == 7:
+                one["decoder_loss_weights"] = one["decoder_loss_weights"] * np.inf
+            yield one
+
+    with pytest.raises(UserError, match="step 7 is not finite"):
+        run(tmp_path, 20, initial_params=base, train_dataset_cfg=poisoned)
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert checkpoints.steps() == [5]
+    good = checkpoints.trainable(5)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(good))
+    checkpoints.close()
+    # With the cause mended the same command goes on from there.
+    mended = run(tmp_path, 20, initial_params=base)
+    assert_same(mended, run(None, 20, initial_params=base))
+
+
+def test_data_that_ends_early_is_saved_and_told(tmp_path, base):
+    with pytest.raises(UserError, match="ended after step 3 of 9"):
+        run(
+            tmp_path,
+            9,
+            initial_params=base,
+            train_dataset_cfg=lambda: itertools.islice(batches(), 3),
+        )
+    config, params = load_run(tmp_path)
+    assert config == CONFIG
+    assert_same(params, run(None, 3, initial_params=base))
+
+
+def test_checkpoints_of_a_prompt_are_small_and_complete(tmp_path):
+    config = dataclasses.replace(CONFIG, prompt_length=2, num_prompts=1, emb_dim=64)
+    stage = Stage(trainable=".*prompt.*", name="prompt")
+    params = run(tmp_path, 4, model_config=config, stage=stage)
+    size = sum(f.stat().st_size for f in (tmp_path / "checkpoints").rglob("*") if f.is_file())
+    whole = sum(x.size * 4 for x in jax.tree.leaves(abstract_params(config)))
+    assert size < whole / 2
+    found, loaded = load_run(tmp_path, 4)  # the frozen rest is made from the seed again
+    assert found == config
+    assert_same(loaded, params)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"random_seed": 3}, "random_seed = 0, not 3"),
+        ({"model_config": dataclasses.replace(CONFIG, emb_dim=16)}, "another model"),
+        ({"stage": Stage(trainable=".*mlp.*")}, "another model, stage or optimizer"),
+        ({"optimizer": AdamW()}, "another model, stage or optimizer"),
+        ({"total_steps": 1}, "already at step 2"),
+    ],
+)
+def test_going_on_with_something_else_is_a_user_error(tmp_path, change, message):
+    run(tmp_path, 2)
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, **{"total_steps": 4, **change})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model_config": None}, "train.model_config"),
+        ({"stats_period": 0}, "train.stats_period = 0"),
+        ({"train_dataset_cfg": "batches.npz"}, "cannot read batches"),
+        ({"initial_checkpoint_path": "/nowhere"}, "/nowhere"),
+        ({"label_smoothing": 1.5}, "label_smoothing"),
+        ({"train_eval_dataset_cfg": []}, "no batch to evaluate on"),
+    ],
+)
+def test_bad_arguments_are_user_errors(tmp_path, arguments, message):
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, 2, **arguments)
+
+
+def test_metrics_rows_hold_plain_numbers(tmp_path):
+    writer = MetricWriter(tmp_path, 0, tensorboard=False)
+    writer.write(3, {"loss": np.float32(0.1), "bad": float("nan")})
+    writer.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 3, "loss": 0.1, "bad": null}\n'
+
+
+def test_no_tensorflow_is_imported():
+    import subprocess
+
+    program = (
+        "import sys; import kaft_promot.training, kaft_promot.scale, tensorboardX; "
+        "print([m for m in sys.modules if m.split('.')[0] in ('tensorflow', 'seqio')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
