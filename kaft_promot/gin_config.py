@@ -17,7 +17,7 @@ import pathlib
 import pkgutil
 import re
 import tokenize
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
@@ -27,6 +27,7 @@ from kaft_promot.errors import UserError
 # `NAME = ...`, `scope/function.parameter = ...`, or the first line of a block, `scope/function:`
 _LEFT_SIDE = re.compile(r"^([A-Za-z_][\w./]*)\s*(=(?!=)|:\s*(?:#.*)?$)")
 _GIN_FLAG = "--gin."
+_KEPT = "# The whole configuration of a run, kept by kaft-promot.\n"
 
 
 class UnknownName(UserError):
@@ -94,19 +95,23 @@ def parse_gin(
         if folder not in gin.config._LOCATION_PREFIXES:
             gin.add_config_file_search_path(folder)
     defined: dict[str, str] = {}  # what the user set -> where
+    # What any file refers to, also where a later file or flag overrides the reference.
+    macros: set[str] = set()
+    scopes: set[str] = set()
     for file in files:
         path = _find_gin_file(file, folders, f"--gin_file={file}")
         defined |= _left_sides(path, folders)  # also finds missing includes before gin does
         _run_parser(lambda path=path: gin.parse_config_file(str(path)), str(path))
+        _collect_references(macros, scopes)
     for binding in bindings:
         name, _, value = binding.partition("=")
         where = f"{_GIN_FLAG}{binding}"
         text = _as_gin_value(name, value, where)
         _run_parser(lambda name=name, text=text: gin.parse_config(f"{name} = {text}"), where)
+        _collect_references(macros, scopes)
         defined[name] = where
     _check_required()
-    _check_used(defined)
-    _check_scopes(defined)
+    _check_used(defined, macros, scopes)
 
 
 def import_task_files() -> None:
@@ -126,8 +131,8 @@ def macro_value(name: str) -> Any:
 
 
 def whole_config() -> str:
-    """The present configuration as a gin file: everything that was set, used or not yet."""
-    return gin.config_str()
+    """The present configuration as a gin file: everything that was set, used or not."""
+    return _KEPT + gin.config_str()
 
 
 def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -271,10 +276,12 @@ def _left_sides(path: pathlib.Path, folders: Sequence[str]) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from error
-    for number, line in enumerate(lines, start=1):
+    if text.startswith(_KEPT):
+        return {}
+    for number, line in enumerate(text.splitlines(), start=1):
         included = re.match(r"^include\s+['\"]([^'\"]+)['\"]", line)
         if included:
             file = _find_gin_file(included.group(1), folders, f"{path}:{number}")
@@ -285,10 +292,13 @@ def _left_sides(path: pathlib.Path, folders: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _macro_references() -> Iterator[str]:
+def _collect_references(macros: set[str], scopes: set[str]) -> None:
+    """Adds the macros that the configuration uses and the scopes that it enters."""
     for reference in gin.config.iterate_references(gin.config._CONFIG):
         if reference.configurable.selector == "gin.macro":
-            yield "/".join(reference.scopes)
+            macros.add("/".join(reference.scopes))
+        elif reference.configurable.selector != "gin.constant":
+            scopes.update(reference.scopes)
 
 
 def _check_required() -> None:
@@ -303,21 +313,13 @@ def _check_required() -> None:
         raise UserError(f"no value for {', '.join(missing)}: add {flags}")
 
 
-def _check_used(defined: Mapping[str, str]) -> None:
-    used = set(_macro_references())
+def _check_used(defined: Mapping[str, str], macros: set[str], scopes: set[str]) -> None:
+    """Refuses what gin would ignore: macros and scopes that nothing refers to."""
     for name, where in defined.items():
-        if not re.search(r"[.:]", name) and name not in used:
-            raise UserError(f"{where}: nothing uses {name}{_similar(name, sorted(used))}")
-
-
-def _check_scopes(defined: Mapping[str, str]) -> None:
-    """A binding under a scope that no reference enters would be ignored."""
-    entered = set()
-    for reference in gin.config.iterate_references(gin.config._CONFIG):
-        if reference.configurable.selector not in ("gin.macro", "gin.constant"):
-            entered.update(reference.scopes)
-    for name, where in defined.items():
-        *scopes, last = name.split("/")
-        if re.search(r"[.:]", last) and scopes and scopes[-1] not in entered:
-            close = _similar(scopes[-1], sorted(entered))
-            raise UserError(f"{where}: nothing uses the scope {scopes[-1]}{close}")
+        *outer, last = name.split("/")
+        if not re.search(r"[.:]", last):
+            if name not in macros:
+                raise UserError(f"{where}: nothing uses {name}{_similar(name, sorted(macros))}")
+        elif outer and outer[-1] not in scopes:
+            close = _similar(outer[-1], sorted(scopes))
+            raise UserError(f"{where}: nothing uses the scope {outer[-1]}{close}")

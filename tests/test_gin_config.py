@@ -97,7 +97,10 @@ def test_scopes_that_references_enter_are_used():
 
 
 def test_the_whole_configuration_can_be_parsed_again(tmp_path):
-    parse_gin([], ["T=3", "bake.minutes=%T", "s/heat.degrees=1", "bake.oven=@s/heat()"])
+    setting = write(
+        tmp_path, "bake.oven = @s/heat()\ns/heat.degrees = 1\nbake.minutes = %T", "b.gin"
+    )
+    parse_gin([setting], ["T=3", "bake.oven=None"], defaults={"SPARE": 1})
     before = call(bake)
     parse_gin([write(tmp_path, whole_config())])
     assert call(bake) == before

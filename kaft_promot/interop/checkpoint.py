@@ -91,7 +91,9 @@ def _read_run(model_dir: pathlib.Path, step: int | str) -> Model:
     return Model(
         params=unstack_layers(params),
         config=dataclasses.replace(config, scan_layers=False),
-        vocabulary=checkpoint_vocabulary(model_dir),
+        vocabulary=checkpoint_vocabulary(
+            model_dir / "checkpoints" / str(step) if isinstance(step, int) else model_dir
+        ),
         step=step if isinstance(step, int) else None,
         origin=str(model_dir),
     )

@@ -25,7 +25,23 @@ def checkpoint_vocabulary(path: str | os.PathLike) -> str | None:
         return huggingface.vocabulary_in(folder)
     if (folder / native.CONFIG).is_file():
         return native.vocabulary_in(folder, read_json(folder / native.CONFIG))
+    if folder.parent.name == "checkpoints" and folder.name.isdigit():
+        return _run_vocabulary(folder.parent.parent, int(folder.name))
+    if (folder / "checkpoints").is_dir():
+        return _run_vocabulary(folder, None)
     return None
+
+
+def _run_vocabulary(model_dir: pathlib.Path, step: int | None) -> str | None:
+    """What a training checkpoint says; of the latest step for None."""
+    from kaft_promot.training import Checkpoints  # which imports this room
+
+    checkpoints = Checkpoints(model_dir, read_only=True)
+    try:
+        step = checkpoints.latest_step() if step is None else step
+        return checkpoints.origin(step)["vocabulary"] if step in checkpoints.steps() else None
+    finally:
+        checkpoints.close()
 
 
 @gin.configurable

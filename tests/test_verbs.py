@@ -1,0 +1,195 @@
+"""The verbs on a tiny model, from question files to a report, as a user would call them."""
+
+import json
+import pathlib
+
+import gin
+import jax
+import numpy as np
+import pytest
+
+from kaft_promot import cli
+from kaft_promot.interop import load_params, write_native
+from kaft_promot.models import T5Config, abstract_params, flatten
+
+CONFIG = T5Config(
+    vocab_size=384,
+    emb_dim=8,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    head_dim=4,
+    mlp_dim=16,
+)
+LENGTHS = "--gin.TASK_FEATURE_LENGTHS={'inputs': 96, 'targets': 16}"
+SHORT = ["--gin.MAX_INPUT_LENGTH=96", "--gin.MAX_DECODE_LENGTH=4", "--gin.BATCH_SIZE=8"]
+PLACES = ["Rome", "Oslo", "Bonn", "Lima", "Cairo", "Paris"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """A folder with a random model `base`, questions and their records; the current folder."""
+    folder = tmp_path_factory.mktemp("verbs")
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda like: 0.3 * rng.standard_normal(like.shape, np.float32), abstract_params(CONFIG)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_native("base", params, CONFIG, vocabulary="bytes")
+        with open("q.jsonl", "w") as out:
+            for i, place in enumerate(PLACES):
+                row = {
+                    "id": f"q{i}",
+                    "question": f"Where is {i}?",
+                    "context": f"It is in {place}.",
+                    "answers": [place],
+                    "relation": "P131",
+                }
+                out.write(json.dumps(row) + "\n")
+        yield folder
+    gin.clear_config()
+
+
+def run(*arguments):
+    assert cli.main(list(arguments)) == 0
+
+
+@pytest.fixture(scope="module")
+def records(folder):
+    """`probe`, then `augment`: the folder of the records."""
+    probe = ["probe", "--input=q.jsonl", "--checkpoint=base", "--output=answers.jsonl"]
+    run(*probe, "--max_decode_length=4")
+    run("augment", "--input=q.jsonl", "--parametric=answers.jsonl", "--output=rec", "--split=train")
+    return folder / "rec"
+
+
+def train(model_dir, *more):
+    run(
+        "train",
+        "--gin_file=runs/train.gin",
+        "--gin.MIXTURE_OR_TASK_NAME=kaft",
+        "--gin.kaft_records.directory=rec",
+        LENGTHS,
+        "--gin.INITIAL_CHECKPOINT_PATH=base",
+        f"--gin.MODEL_DIR={model_dir}",
+        "--gin.BATCH_SIZE=2",
+        "--gin.train.train_eval_dataset_cfg=None",
+        "--gin.train.tensorboard=False",
+        *more,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(records):
+    """`train`: the run's folder."""
+    train("tuned", "--gin.TRAIN_STEPS=3", "--gin.CheckpointConfig.keep=None")
+    return records.parent / "tuned"
+
+
+def rows_of(path):
+    return [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
+
+
+def test_probe_names_the_checkpoint_and_its_digest(records):
+    answers = rows_of("answers.jsonl")
+    assert [row["id"] for row in answers] == [f"q{i}" for i in range(len(PLACES))]
+    assert {row["checkpoint"].split("@")[0] for row in answers} == {"base"}
+    assert len(answers[0]["checkpoint"].split("@")[1]) == 8
+
+
+def test_augment_makes_all_kinds(records):
+    kinds = [row["context_kind"] for row in rows_of(records / "train.jsonl")]
+    assert set(kinds) == {"relevant", "counterfactual", "irrelevant", "empty"}
+
+
+def test_train_writes_a_run_that_knows_its_vocabulary_and_configuration(trained):
+    before, after = flatten(load_params("base")), flatten(load_params(trained))
+    assert all(np.abs(after[name] - before[name]).max() > 0 for name in before)
+    assert json.loads((trained / "model_config.json").read_text())["vocabulary"] == "bytes"
+    assert "train.total_steps = %TRAIN_STEPS" in (trained / "operative_config.gin").read_text()
+    assert "TRAIN_STEPS = 3" in (trained / "config.gin").read_text()
+
+
+def test_a_kept_configuration_repeats_the_run(trained):
+    run("train", f"--gin_file={trained}/config.gin", "--gin.MODEL_DIR=again")
+    first, second = flatten(load_params(trained)), flatten(load_params("again"))
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_eval_compares_arms_in_one_folder(trained, capsys):
+    evaluate = ["eval", "--gin_file=runs/eval.gin", "--gin.EVAL_OUTPUT_DIR=ev", *SHORT]
+    evaluate.append("--gin.EVAL_DATA=rec/train.jsonl")
+    run(*evaluate, "--gin.CHECKPOINT_PATH=base", "--gin.ARM=base")
+    run(*evaluate, "--gin.CHECKPOINT_PATH=tuned", "--gin.ARM=kaft")
+    assert "kaft" in capsys.readouterr().out
+    results = json.loads(pathlib.Path("ev/results.json").read_text())
+    assert set(results["arms"]) == {"base", "kaft"}
+    # The base model is compared with its own closed-book answers.
+    assert results["arms"]["base"]["retention_agree"]["value"] == 1.0
+    assert "<html" in pathlib.Path("ev/report.html").read_text().lower()
+    run("report", "--rows=ev/rows.jsonl", "--output=page")
+    assert json.loads(pathlib.Path("page/results.json").read_text()) == results
+
+
+def test_a_retrained_checkpoint_is_not_mixed_with_old_rows(trained, capsys):
+    lines = [f"question: {i}?" for i in range(3)]
+    pathlib.Path("p.txt").write_text("\n".join(lines))
+    infer = ["infer", "--gin_file=runs/infer.gin", "--gin.INPUT_FILE=p.txt", *SHORT]
+    infer += ["--gin.INFER_OUTPUT_DIR=inf", "--gin.CHECKPOINT_PATH=moving"]
+    params = load_params("base")
+    write_native("moving", params, CONFIG, vocabulary="bytes")
+    run(*infer)
+    rows = rows_of("inf/predictions.jsonl")
+    assert [row["prompt"] for row in rows] == lines
+    # A run that was cut off goes on, with equal predictions.
+    path = pathlib.Path("inf/predictions.jsonl")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.rindex(b'"prediction"')])
+    run(*infer)
+    assert path.read_bytes() == whole
+    write_native("moving", jax.tree.map(lambda x: x + 1, params), CONFIG, vocabulary="bytes")
+    assert cli.main(infer) == 2
+    assert "holds predictions of another input or checkpoint" in capsys.readouterr().err
+
+
+def test_infer_and_eval_read_tasks_and_earlier_checkpoints(trained):
+    task = ["--gin.MIXTURE_OR_TASK_NAME=kaft_relevant", "--gin.MIXTURE_OR_TASK_SPLIT=train"]
+    task += ["--gin.kaft_records.directory=rec", LENGTHS, *SHORT]
+    here = f"--gin.CHECKPOINT_PATH={trained}/checkpoints/3"
+    run("infer", "--gin_file=runs/infer.gin", here, "--gin.INFER_OUTPUT_DIR=ti", *task)
+    rows = rows_of("ti/predictions.jsonl")
+    assert len(rows) == len(PLACES)
+    assert rows[0]["prompt"] == "question: Where is 0? context: It is in Rome."
+    assert rows[0]["inputs"]["targets_pretokenized"] == "Rome (from context)"
+    run("eval", "--gin_file=runs/eval.gin", here, "--gin.EVAL_OUTPUT_DIR=te", *task)
+    results = json.loads(pathlib.Path("te/results.json").read_text())
+    assert results["tasks"]["model"]["kaft_relevant"]["exact_match"]["n"] == len(PLACES)
+
+
+def test_export_writes_hugging_faces_form(trained):
+    run("export", "--checkpoint=tuned", "--format=huggingface", "--output=hf")
+    ours, theirs = flatten(load_params("tuned")), flatten(load_params("hf"))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    "binding, message",
+    [
+        ("VOCABULARY=gone.model", "gone.model"),
+        ("MIXTURE_OR_TASK_NAME=kaftt", "kaftt"),
+        ("MIXTURE_OR_TASK_MODULE=gone", "no module 'gone' (MIXTURE_OR_TASK_MODULE)"),
+        ("kaft_records.directory=gone", "there is no folder gone"),
+        ("INITIAL_CHECKPOINT_PATH=gone", "gone"),
+        ("TASK_FEATURE_LENGTHS={'inputs': 96}", "targets"),
+    ],
+)
+def test_mistakes_in_training_are_one_line(records, capsys, binding, message):
+    arguments = ["train", "--gin_file=runs/train.gin", "--gin.MIXTURE_OR_TASK_NAME=kaft", LENGTHS]
+    arguments += ["--gin.kaft_records.directory=rec", "--gin.INITIAL_CHECKPOINT_PATH=base"]
+    arguments += ["--gin.TRAIN_STEPS=1", "--gin.MODEL_DIR=bad", f"--gin.{binding}"]
+    capsys.readouterr()
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
