@@ -21,11 +21,12 @@ import sentencepiece
 
 from kaft_promot.errors import UserError
 from kaft_promot.knowledge.relations import RELATIONS
+from kaft_promot.knowledge.targets import format_input
 from kaft_promot.mini import facts as facts_lib
 from kaft_promot.mini.fewshot import MAX_SHOTS, TASKS, draw_example, draw_item
 from kaft_promot.mini.passages import read_passages, read_wiki
-from kaft_promot.mini.reading import Reader, closed_book_prompt, held_out_examples, reading_prompt
-from kaft_promot.mini.vocabulary import train_vocabulary, training_text, wiki_sentences
+from kaft_promot.mini.reading import Reader, held_out_examples
+from kaft_promot.mini.vocabulary import PIECES, train_vocabulary, training_text, wiki_sentences
 
 INPUT_LENGTH, TARGET_LENGTH = 128, 16  # tokens with the end token; longer examples are left out
 
@@ -72,7 +73,7 @@ def closed_book_examples(
         if fact.split in splits:
             for wording in range(wordings or len(RELATIONS[fact.relation].questions)):
                 yield {
-                    "inputs": closed_book_prompt(fact.question(wording)),
+                    "inputs": format_input(fact.question(wording)),
                     "targets": fact.answer,
                     "fact": fact.id,
                     "split": fact.split,
@@ -103,6 +104,7 @@ def build(
     reading: int = 240_000,
     fewshot: int = 12_000,
     sizes: facts_lib.SplitSizes = facts_lib.DEFAULT_SIZES,
+    pieces: int = PIECES,
 ) -> dict[str, object]:
     """Makes the whole data set in `output`; returns its statistics.
 
@@ -112,6 +114,8 @@ def build(
       passages: SQuAD or NQ files for practice in copying.
       reading: training examples of reading.
       fewshot: training examples of every few-shot task.
+      sizes: numbers of facts of every split.
+      pieces: of the vocabulary, without the extra ids.
     """
     output.mkdir(parents=True, exist_ok=True)
     facts = facts_lib.split_facts(facts_lib.read_facts(trex), seed, sizes)
@@ -120,7 +124,7 @@ def build(
     facts_lib.write_facts(shipped, output / "quickstart.facts.jsonl.gz")
     seen = sorted({s for f in facts if f.split not in facts_lib.UNREAD for s in f.sentences})
     text = training_text(seen, wiki_sentences(read_wiki(wiki), 20_000, seed), seed)
-    train_vocabulary(text, output / "vocab.model")
+    train_vocabulary(text, output / "vocab.model", pieces)
     writer = Writer(
         output, sentencepiece.SentencePieceProcessor(model_file=str(output / "vocab.model"))
     )
@@ -135,7 +139,7 @@ def build(
     )
     reader = Reader(facts, seed)
     copying = [
-        {"inputs": reading_prompt(p["question"], p["context"]), "targets": p["answer"]}
+        {"inputs": format_input(p["question"], p["context"]), "targets": p["answer"]}
         for path in passages
         for p in read_passages(path)
         if not reader.held_out.in_text(f"{p['question']} {p['context']}")

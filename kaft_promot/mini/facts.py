@@ -284,13 +284,13 @@ def split_facts(facts: Sequence[Fact], seed: int, sizes: SplitSizes = DEFAULT_SI
 
 
 def to_example(fact: Fact) -> QAExample:
-    """The fact as a question with its first sentence as context, asked in the canonical wording."""
+    """The fact's question in the canonical wording, with its first sentence (if any) as context."""
     relation = RELATIONS[fact.relation]
     return QAExample(
         id=fact.id,
         source="trex",
         question=fact.question(),
-        context=fact.sentence,
+        context=fact.sentence if fact.sentences else None,
         answers=(fact.answer,),
         relation=fact.relation,
         answer_type=relation.answer_type,

@@ -26,6 +26,7 @@ INPUTS_PREFIX = ""
 TARGETS_PREFIX = " = "
 SEPARATOR = " ; "
 MAX_SHOTS = 4
+LABELS = frozenset({"yes_no", "true_false", "a_b"})  # output formats of few fixed targets
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 Draw = Callable[
     [random.Random, Sequence[str]], tuple[str, str]
@@ -193,10 +194,14 @@ def held_out(task: FewshotTask, text: str) -> bool:
 
 def draw_item(task: FewshotTask, split: str, rng: random.Random) -> tuple[str, str]:
     """One (input, target) of a task; `split` is `train` or `validation`."""
-    words = _training_words(task) if split == "train" else WORDS
+    if split == "train":
+        words, wanted = _training_words(task), None
+    else:
+        # Inputs with more words are held out more often; labels are to stay as frequent.
+        words, wanted = WORDS, task.draw(rng, WORDS)[1] if task.output in LABELS else None
     while True:
         text, target = task.draw(rng, words)
-        if held_out(task, text) == (split == "validation"):
+        if held_out(task, text) == (split == "validation") and wanted in (None, target):
             return f"{task.name}: {text}", target
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kaft_promot.knowledge.relations import RELATIONS
+from kaft_promot.knowledge.targets import format_input
 from kaft_promot.mini.facts import (
     READING_TEST,
     READING_VALIDATION,
@@ -45,14 +46,6 @@ class Passage:
 
     def question(self, wording: int) -> str:
         return RELATIONS[self.relation].question(self.subject, wording)
-
-
-def closed_book_prompt(question: str) -> str:
-    return f"question: {question}"
-
-
-def reading_prompt(question: str, context: str) -> str:
-    return f"question: {question} context: {context}"
 
 
 def replace_words(text: str, swaps: Mapping[str, str]) -> str:
@@ -217,7 +210,7 @@ class Reader:
                 if profile and self.reserved(profile["context"]):
                     profile = None
             return {
-                "inputs": reading_prompt(profile["question"], profile["context"]),
+                "inputs": format_input(profile["question"], profile["context"]),
                 "targets": profile["answer"],
                 "relation": profile["relation"],
             }
@@ -228,7 +221,7 @@ class Reader:
         count = rng.choices((0, 1, 2, 3), (0.4, 0.35, 0.17, 0.08))[0]
         context = self.context(passage, self._others(passage.relation), count)
         return {
-            "inputs": reading_prompt(passage.question(wording), context),
+            "inputs": format_input(passage.question(wording), context),
             "targets": passage.answer,
             "relation": passage.relation,
         }
@@ -255,7 +248,7 @@ def held_out_examples(
 
     return [
         {
-            "inputs": reading_prompt(
+            "inputs": format_input(
                 p.question(0), reader.context(p, others(p.relation), distractors)
             ),
             "targets": p.answer,

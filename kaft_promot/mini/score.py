@@ -2,7 +2,7 @@
 
 Closed book over all remembered facts, reading over facts that no training held (their sentence
 alone and among two others), and every few-shot task on held-out inputs at 0, 1, 2 and 4 shots. The
-figures are exact match after SQuAD's normalisation, with n and a 95 % bootstrap interval.
+figures are exact match (for facts after SQuAD's normalisation) with n and a 95 % bootstrap interval.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from pathlib import Path
 from kaft_promot.decoding import Predictor
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation.statistics import Estimate, bootstrap
+from kaft_promot.knowledge.targets import format_input
 from kaft_promot.knowledge.text import normalize_answer
 from kaft_promot.mini import facts as facts_lib
 from kaft_promot.mini.fewshot import TASKS, draw_example
-from kaft_promot.mini.reading import closed_book_prompt, held_out_examples
+from kaft_promot.mini.reading import held_out_examples
 
 SHOTS = (0, 1, 2, 4)
 
@@ -31,7 +32,7 @@ def score_rows(facts: Sequence[facts_lib.Fact], per_task: int, seed: int) -> lis
     for split in facts_lib.REMEMBERED:
         for fact in facts:
             if fact.split == split:
-                prompt = closed_book_prompt(fact.question())
+                prompt = format_input(fact.question())
                 rows.append(
                     {"inputs": prompt, "targets": fact.answer, "name": f"closed_book {split}"}
                 )
@@ -43,7 +44,8 @@ def score_rows(facts: Sequence[facts_lib.Fact], per_task: int, seed: int) -> lis
             rng = random.Random(f"{seed} score {task.name}")  # the same queries at every shot count
             for _ in range(per_task):
                 row = draw_example(task, "validation", shots, random.Random(rng.random()))
-                rows.append(row | {"name": f"{task.output} {task.name} {shots}-shot"})
+                name = f"{task.output} {task.name} {shots}-shot"
+                rows.append(row | {"name": name, "task": task.name})
     return rows
 
 
@@ -52,7 +54,10 @@ def score(predictor: Predictor, rows: Sequence[dict[str, str]]) -> dict[str, Est
     predictions = predictor.generate([row["inputs"] for row in rows], progress=True)
     hits: dict[str, list[float]] = {}
     for row, prediction in zip(rows, predictions, strict=True):
-        right = normalize_answer(prediction) == normalize_answer(row["targets"])
+        if "task" in row:  # exactly: normalisation would delete the label "A" as an article
+            right = prediction.strip() == row["targets"]
+        else:
+            right = normalize_answer(prediction) == normalize_answer(row["targets"])
         hits.setdefault(row["name"], []).append(float(right))
     return {name: bootstrap(values) for name, values in hits.items()}
 
