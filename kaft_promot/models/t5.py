@@ -129,9 +129,8 @@ class Encoder(nn.Module):
         config = self.config
         if config.prompt_rows:
             embedded_BxLxD = PromptTable(config, name="prompt")(tokens_BxL, embedded_BxLxD)
-        positions_L = jnp.arange(tokens_BxL.shape[1], dtype=jnp.int32)
         bias = RelativePositionBias(config, bidirectional=True, name="relpos_bias")
-        bias_BxHxLxL = bias(positions_L, positions_L) + mask_to_bias(mask_BxHxLxL, config.dtype)
+        bias_BxHxLxL = bias(tokens_BxL.shape[1]) + mask_to_bias(mask_BxHxLxL, config.dtype)
         x_BxLxD = dropout(config)(embedded_BxLxD, deterministic=deterministic)
         layer = _rematerialised(EncoderLayer, config, static=3)
         if config.scan_layers:
@@ -178,8 +177,7 @@ class Decoder(nn.Module):
     ) -> jax.Array:
         """Float32 logits `[B, T, V]` for every position at once."""
         config = self.config
-        positions_T = jnp.arange(tokens_BxT.shape[1], dtype=jnp.int32)
-        self_bias = self.relpos_bias(positions_T, positions_T)
+        self_bias = self.relpos_bias(tokens_BxT.shape[1])
         self_bias = self_bias + mask_to_bias(self_mask, config.dtype)
         cross_bias = mask_to_bias(cross_mask, config.dtype)
         x_BxTxD = self.drop(embed(tokens_BxT), deterministic=deterministic)
@@ -231,7 +229,7 @@ class Decoder(nn.Module):
         config = self.config
         length = cache["layers"][0]["self_key"].shape[1]
         key_position_T = jnp.arange(length, dtype=jnp.int32)
-        self_bias = self.relpos_bias(position[None], key_position_T)
+        self_bias = self.relpos_bias.at(key_position_T - position)[None, :, None]
         self_bias = self_bias + mask_to_bias(key_position_T <= position, config.dtype)
         cross_bias = mask_to_bias(padding_mask(cache["encoder_mask"]), config.dtype)
         x_Bx1xD = embed(token_B[:, None])
