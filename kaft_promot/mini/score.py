@@ -2,7 +2,7 @@
 
 Closed book over all remembered facts, reading over facts that no training held (their sentence
 alone and among two others), and every few-shot task on held-out inputs at 0, 1, 2 and 4 shots. The
-figures are exact match (for facts after SQuAD's normalisation) with n and a 95 % bootstrap interval.
+figures are exact match, for facts after SQuAD's normalisation, with n and a 95 % interval.
 """
 
 from __future__ import annotations
