@@ -11,6 +11,7 @@ a *binding*. All messages use the names that the user typed.
 
 import contextlib
 import difflib
+import functools
 import importlib
 import inspect
 import pathlib
@@ -101,13 +102,13 @@ def parse_gin(
     for file in files:
         path = _find_gin_file(file, folders, f"--gin_file={file}")
         defined |= _left_sides(path, folders)  # also finds missing includes before gin does
-        _run_parser(lambda path=path: gin.parse_config_file(str(path)), str(path))
+        _run_parser(functools.partial(gin.parse_config_file, str(path)), str(path))
         _collect_references(macros, scopes)
     for binding in bindings:
         name, _, value = binding.partition("=")
         where = f"{_GIN_FLAG}{binding}"
         text = _as_gin_value(name, value, where)
-        _run_parser(lambda name=name, text=text: gin.parse_config(f"{name} = {text}"), where)
+        _run_parser(functools.partial(gin.parse_config, f"{name} = {text}"), where)
         _collect_references(macros, scopes)
         defined[name] = where
     _check_required()

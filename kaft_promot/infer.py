@@ -93,11 +93,12 @@ def infer(
       UserError: for inputs, checkpoints and vocabularies that cannot be used, and for an output
         folder that holds predictions of something else.
     """
+    tokens: dict[str, list[int]] = {}
     with_task = dataset is not None and bool(dataset.mixture_or_task_name)
     if with_task == (input_file is not None):
         raise UserError("infer needs one of --gin.INPUT_FILE and --gin.MIXTURE_OR_TASK_NAME")
     if input_file is not None:
-        examples, tokens = list(read_prompts(input_file)), {}
+        examples = list(read_prompts(input_file))
     else:
         assert dataset is not None
         examples, tokens = _task_prompts(dataset)
@@ -112,7 +113,7 @@ def infer(
         with bar:
             for start in range(0, len(missing), _CHUNK):
                 rows = missing[start : start + _CHUNK]
-                prompts = [tokens.get(row["example_id"], row["prompt"]) for row in rows]
+                prompts = [tokens.get(row["example_id"]) or row["prompt"] for row in rows]
                 outputs = predictor.generate(prompts, ids=[row["example_id"] for row in rows])
                 writer.append(
                     {**row, "prediction": output, "checkpoint": checkpoint}

@@ -113,7 +113,7 @@ def config_from_json(fields: Mapping[str, Any], path: pathlib.Path) -> T5Config:
             raise UserError(f"{path}: the field {name} is missing")
         if field.type == "int" and name in fields and type(fields[name]) is not int:
             raise UserError(f"{path}: {name} is {fields[name]!r}, not an integer")
-    values = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
+    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
     try:
         return T5Config(**values)
     except UserError as error:

@@ -67,9 +67,9 @@ def _read_legacy(file: pathlib.Path) -> Model:
     except Exception as error:  # msgpack raises many kinds for damaged bytes
         reason = str(error) or type(error).__name__
         raise UserError(f"{file}: not a T5X checkpoint: {reason}") from error
-    flat: dict[str, Any] = {}
+    flat: dict[tuple[str, ...], Any] = {}
     _collect(target, (), flat)
-    params = {"/".join(keys): _array(leaf, keys, file) for keys, leaf in flat.items()}
+    params = {"/".join(path): _array(leaf, path, file) for path, leaf in flat.items()}
     step = _array(step, ("step",), file, prefix="state")
     return Model(params=unflatten(params), config=None, step=int(step), origin=str(file))
 
