@@ -82,6 +82,8 @@ class Checkpoints:
             )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policies.AnyPreservationPolicy(keep),
+            # Without it Orbax would not write metrics to disk; what is kept is the policy's choice.
+            best_fn=self._monitored if config.metric_name_to_monitor else None,
             create=not read_only,
             cleanup_tmp_directories=not read_only,
             # Saves are waited for: on CPU an asynchronous one would read memory that the next

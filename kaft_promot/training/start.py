@@ -89,6 +89,7 @@ def load_start(
     if path is not None and params is not None:
         raise UserError("train: give initial_checkpoint_path or initial_params, not both")
     vocabulary = None
+    in_memory = params is not None
     if path is not None:
         config, params, vocabulary = _read(str(path), config)
     if config is None:
@@ -108,7 +109,7 @@ def load_start(
         vocabulary=vocabulary,
         path=None if path is None else str(path),
         random_seed=random_seed,
-        in_memory=path is None and params is not None,
+        in_memory=in_memory,
     )
 
 
@@ -153,11 +154,6 @@ def _read(path: str, config: T5Config | None) -> tuple[T5Config, Params, str | N
     """Configuration, parameters and vocabulary of a checkpoint."""
     from kaft_promot import interop
 
-    if (pathlib.Path(path) / "checkpoints").is_dir() and not (
-        pathlib.Path(path) / "model.safetensors"
-    ).exists():
-        found, params = load_run(path)  # a run that did not come to its end
-        return config or found, params, None
     model = interop.load_model(path, config and dataclasses.replace(config, scan_layers=False))
     assert model.config is not None  # load_model always finds one
     return config or model.config, model.params, model.vocabulary

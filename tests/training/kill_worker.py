@@ -1,4 +1,4 @@
-"""Trains a tiny network for 12 steps in the directory given: the process that the kill test kills."""
+"""Trains a tiny network for 12 steps in the given directory: what the kill test kills."""
 
 import dataclasses
 import sys

@@ -8,6 +8,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from training_tiny import CONFIG, batch, batches, numpy_params
 
 from kaft_promot.errors import UserError
 from kaft_promot.models import abstract_params, flatten
@@ -23,7 +24,6 @@ from kaft_promot.training import (
     train,
 )
 from kaft_promot.training.metrics import MetricWriter
-from training_tiny import CONFIG, batch, batches, numpy_params
 
 OPTIMIZER = Adafactor(learning_rate=0.1)
 
@@ -124,20 +124,17 @@ def test_a_finished_run_returns_its_parameters_without_training(tmp_path, base):
 
 
 def test_checkpoints_keep_the_latest_and_the_best(tmp_path, base):
-    scores = {5: 0.1, 10: 0.9, 15: 0.3, 20: 0.2}
+    scores = {5: 0.1, 10: 0.9, 15: 0.3, 20: 0.2, 25: 0.4}
     hook = Hook(function=lambda step, params: {"target": scores[step]}, period=5)
     config = CheckpointConfig(period=5, keep=1, metric_name_to_monitor="target")
-    run(tmp_path, 20, initial_params=base, hooks=[hook], checkpoint_cfg=config)
-    checkpoints = Checkpoints(tmp_path, config, read_only=True)
-    assert checkpoints.steps() == [10, 20]
-    assert checkpoints.best_step() == 10
-    checkpoints.close()
-    assert [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl") if "target" in r] == [
-        5,
-        10,
-        15,
-        20,
-    ]
+    for total, kept in ((20, [10, 20]), (25, [10, 25])):
+        run(tmp_path, total, initial_params=base, hooks=[hook], checkpoint_cfg=config)
+        checkpoints = Checkpoints(tmp_path, config, read_only=True)
+        assert checkpoints.steps() == kept
+        assert checkpoints.best_step() == 10
+        checkpoints.close()
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows if "target" in row] == list(scores)
 
 
 def test_a_monitored_metric_that_nothing_measures_is_a_user_error(tmp_path, base):
@@ -223,9 +220,10 @@ def test_checkpoints_of_a_prompt_are_small_and_complete(tmp_path):
     ],
 )
 def test_going_on_with_something_else_is_a_user_error(tmp_path, change, message):
-    run(tmp_path, 2)
+    run(tmp_path, 2, initial_params=numpy_params(CONFIG))
+    start = numpy_params(change.get("model_config", CONFIG))
     with pytest.raises(UserError, match=message):
-        run(tmp_path, **{"total_steps": 4, **change})
+        run(tmp_path, **{"total_steps": 4, "initial_params": start, **change})
 
 
 @pytest.mark.parametrize(
@@ -239,9 +237,10 @@ def test_going_on_with_something_else_is_a_user_error(tmp_path, change, message)
         ({"train_eval_dataset_cfg": []}, "no batch to evaluate on"),
     ],
 )
-def test_bad_arguments_are_user_errors(tmp_path, arguments, message):
+def test_bad_arguments_are_user_errors(tmp_path, base, arguments, message):
+    start = {} if "initial_checkpoint_path" in arguments else {"initial_params": base}
     with pytest.raises(UserError, match=message):
-        run(tmp_path, 2, **arguments)
+        run(tmp_path, 2, **start, **arguments)
 
 
 def test_metrics_rows_hold_plain_numbers(tmp_path):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from training_tiny import CONFIG, batch, numpy_params
 
 from kaft_promot.errors import UserError
 from kaft_promot.models import flatten, stack_layers, unstack_layers
@@ -25,7 +26,6 @@ from kaft_promot.training import (
     partition,
 )
 from kaft_promot.training.step import forward
-from training_tiny import CONFIG, batch, numpy_params
 
 OPTIMIZER = Adafactor(learning_rate=0.1)
 PROMPTED = dataclasses.replace(CONFIG, prompt_length=3, num_prompts=1)
