@@ -87,16 +87,16 @@ class DecoderLayer(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """One position of decoding; writes its keys and values into `cache`."""
         h = self.pre_self_attention_layer_norm(x_Bx1xD)
-        key, value = self.self_attention.project_keys_values(h)
+        key, value = self.self_attention.cached_keys_values(h)
         cache = dict(cache)
         for name, new in (("self_key", key), ("self_value", value)):
-            cache[name] = jax.lax.dynamic_update_slice_in_dim(cache[name], new, position, axis=1)
-        h = self.self_attention.attend(h, cache["self_key"], cache["self_value"], self_bias)
+            cache[name] = jax.lax.dynamic_update_slice_in_dim(cache[name], new, position, axis=3)
+        h = self.self_attention.attend_cached(h, cache["self_key"], cache["self_value"], self_bias)
         x_Bx1xD = x_Bx1xD + h
         h = self.pre_cross_attention_layer_norm(x_Bx1xD)
         # Beams of one input share its keys and values: they are so many queries of one row.
         h = h.reshape(cache["cross_key"].shape[0], -1, h.shape[-1])
-        h = self.encoder_decoder_attention.attend(
+        h = self.encoder_decoder_attention.attend_cached(
             h, cache["cross_key"], cache["cross_value"], cross_bias
         )
         x_Bx1xD = x_Bx1xD + h.reshape(x_Bx1xD.shape)
@@ -208,10 +208,10 @@ class Decoder(nn.Module):
     def init_cache(self, encoded_BxLxD: jax.Array, length: int) -> list[dict[str, jax.Array]]:
         """Per layer: empty self-attention keys and values, and the encoder's projected once."""
         config = self.config
-        shape = (encoded_BxLxD.shape[0], length, config.num_heads, config.head_dim)
+        shape = (encoded_BxLxD.shape[0], config.num_heads, config.head_dim, length)
         caches = []
         for layer in self.layers:
-            key, value = layer.encoder_decoder_attention.project_keys_values(encoded_BxLxD)
+            key, value = layer.encoder_decoder_attention.cached_keys_values(encoded_BxLxD)
             empty = jnp.zeros(shape, config.dtype)
             caches.append(
                 {"self_key": empty, "self_value": empty, "cross_key": key, "cross_value": value}
@@ -227,7 +227,7 @@ class Decoder(nn.Module):
     ) -> tuple[jax.Array, dict[str, Any]]:
         """Float32 logits `[B, V]` for the token after `token_B`, and the cache with its keys."""
         config = self.config
-        length = cache["layers"][0]["self_key"].shape[1]
+        length = cache["layers"][0]["self_key"].shape[-1]
         key_position_T = jnp.arange(length, dtype=jnp.int32)
         self_bias = self.relpos_bias.at(key_position_T - position)[None, :, None]
         self_bias = self_bias + mask_to_bias(key_position_T <= position, config.dtype)
