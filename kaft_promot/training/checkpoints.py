@@ -12,6 +12,7 @@ import base64
 import dataclasses
 import math
 import pathlib
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -165,6 +166,8 @@ class Checkpoints:
             self._manager.save(step, args=items, metrics=dict(metrics or {}) or None, force=True)
             self._manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as error:
+            for unfinished in self.directory.glob(f"{step}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
             kept = ", ".join(map(str, self.steps())) or "none"
             reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)
             raise UserError(

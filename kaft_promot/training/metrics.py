@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -33,20 +34,32 @@ class MetricWriter:
             self._events = tensorboardX.SummaryWriter(str(directory), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes one row; a value that is not finite is written as null."""
+        """Writes one row; a value that is not finite is written as null.
+
+        Raises:
+          UserError: if it cannot be written, as on a full disk.
+        """
         row = {"step": step, **{k: round_trip(v) for k, v in values.items()}}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        if self._events is not None:
-            for name, value in values.items():
-                self._events.add_scalar(name, float(value), step)
-            self._events.flush()
+        try:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+            if self._events is not None:
+                for name, value in values.items():
+                    self._events.add_scalar(name, float(value), step)
+                self._events.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot write the metrics of step {step} ({error.strerror}); the "
+                "checkpoints are kept: free space, then run the same command again"
+            ) from error
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # `write` has told of what could not be written
+            self._file.close()
         if self._events is not None:
-            self._events.close()
+            with contextlib.suppress(OSError):
+                self._events.close()
 
 
 def round_trip(value: float) -> float | None:

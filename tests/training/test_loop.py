@@ -250,6 +250,15 @@ def test_metrics_rows_hold_plain_numbers(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 3, "loss": 0.1, "bad": null}\n'
 
 
+def test_metrics_that_cannot_be_written_are_a_user_error(tmp_path):
+    writer = MetricWriter(tmp_path, 0, tensorboard=False)
+    writer._file.close()
+    writer._file = open("/dev/full", "w")
+    with pytest.raises(UserError, match="step 3.*No space left"):
+        writer.write(3, {"loss": 1.0})
+    writer.close()
+
+
 def test_no_tensorflow_is_imported():
     import subprocess
 
