@@ -27,12 +27,12 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(METADATA) | $(VENV)/bin/python
-	@echo "installing into $(VENV)"
+	@echo "installing into $(VENV) (some minutes)"
 	@$(PIP) -e .
 	@touch $@
 
 $(VENV)/.installed-%: $(METADATA) | $(VENV)/bin/python
-	@echo "installing into $(VENV), with what $* needs"
+	@echo "installing into $(VENV), with what $* needs (some minutes the first time)"
 	@$(PIP) -e '.[$*]'
 	@touch $@ $(VENV)/.installed
 

@@ -106,7 +106,7 @@ def probe(options: argparse.Namespace) -> None:
 def quickstart(options: argparse.Namespace) -> None:
     from kaft_promot.quickstart import run
 
-    run(options.output)
+    run(options.output, options.bindings)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -165,15 +165,20 @@ def _configure(options: argparse.Namespace, *modules: str, output: str) -> None:
         path.write_text(whole_config(), encoding="utf-8")
 
 
-def _gin_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--gin_file", action="append", default=[], metavar="FILE", help="gin file; repeatable")
-    add(
+def _binding_flag(parser: argparse.ArgumentParser, example: str) -> None:
+    """Documents `--gin.NAME=VALUE`, which `split_gin_flags` takes out before argparse looks."""
+    parser.add_argument(
         "--gin.NAME",
         dest="unused",
         metavar="VALUE",
-        help="set one value, for example --gin.BATCH_SIZE=64; repeatable",
+        help=f"set one value, for example --gin.{example}; repeatable",
     )
+
+
+def _gin_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--gin_file", action="append", default=[], metavar="FILE", help="gin file; repeatable")
+    _binding_flag(parser, "BATCH_SIZE=64")
     add(
         "--gin_bindings",
         action="append",
@@ -256,6 +261,7 @@ def _quickstart_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="(default: runs/quickstart); a stopped run is continued",
     )
+    _binding_flag(parser, "Quickstart.train_steps=50")
 
 
 def _report_flags(parser: argparse.ArgumentParser) -> None:
@@ -289,6 +295,7 @@ VERBS: Sequence[Verb] = (
         example="kaft-promot quickstart",
         run=quickstart,
         add_flags=_quickstart_flags,
+        uses_gin=True,
     ),
     Verb(
         name="probe",

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 
 from kaft_promot import cli, verbs
 from kaft_promot.errors import UserError
-from kaft_promot.gin_config import packaged_gin_folder
+from kaft_promot.gin_config import packaged_gin_folder, split_gin_flags
 
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 NAMES = ["quickstart", "probe", "augment", "train", "eval", "infer", "report", "export"]
 
 
@@ -58,21 +60,37 @@ def test_every_verb_explains_itself(capsys, verb):
     assert f"example:\n  kaft-promot {verb}" in out
 
 
-def test_examples_are_valid_command_lines():
-    """Every flag of an example exists, and every macro is in the packaged gin file."""
-    import shlex
+def check_command(line):
+    """A command line's flags exist, and its macros are in the packaged gin file that it names."""
+    arguments = shlex.split(line)
+    assert arguments[0] == "kaft-promot"
+    others, bindings = split_gin_flags(arguments[1:])
+    options = cli._parser().parse_args(others)
+    for file in getattr(options, "gin_file", []):
+        text = (packaged_gin_folder() / file).read_text()
+        for name in (binding.partition("=")[0] for binding in bindings):
+            assert "." in name or f"\n{name} = " in text, f"{line}: {name} is not in {file}"
 
-    from kaft_promot.gin_config import split_gin_flags
 
-    for verb in verbs.VERBS:
-        arguments = shlex.split(verb.example.replace("\\\n", " "))[1:]
-        others, bindings = split_gin_flags(arguments)
-        options = cli._parser().parse_args(others)
-        if verb.uses_gin:
-            (file,) = options.gin_file
-            text = (packaged_gin_folder() / file).read_text()
-            for binding in bindings:
-                assert f"\n{binding.partition('=')[0]} = " in text
+@pytest.mark.parametrize("verb", verbs.VERBS, ids=NAMES)
+def test_examples_in_help_are_valid(verb):
+    check_command(verb.example.replace("\\\n", " "))
+
+
+def test_commands_in_the_readme_are_valid():
+    text = (REPOSITORY / "README.md").read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.startswith("kaft-promot ")]
+    assert len(lines) >= 6
+    for line in lines:
+        check_command(line)
+
+
+def test_gin_files_show_valid_commands():
+    for path in sorted((packaged_gin_folder() / "runs").glob("*.gin")):
+        comments = [line[1:].strip() for line in path.read_text().splitlines() if line[:1] == "#"]
+        text = "\n".join(comments).replace("\\\n", " ")
+        (line,) = [line for line in text.splitlines() if line.startswith("kaft-promot ")]
+        check_command(line)
 
 
 def test_help_imports_no_heavy_library():

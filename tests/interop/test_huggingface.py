@@ -1,6 +1,7 @@
 """Hugging Face folders: names, transposition, both architectures, what cannot be expressed.
 
-`NAMES` are those of `T5ForConditionalGeneration.state_dict()` in transformers.
+`NAMES` are those of `T5ForConditionalGeneration.state_dict()` in transformers, which reads such a
+folder in `tests/models/make_hf_fixtures.py`.
 """
 
 import dataclasses
