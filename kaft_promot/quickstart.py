@@ -1,0 +1,219 @@
+"""The main job on shipped data: probe, augment, fine-tune three arms, evaluate, report.
+
+`kaft-promot quickstart` runs it on mini and real facts; `gin/recipes/quickstart.gin` holds every
+setting. Each part leaves its output in the folder and is skipped, or continued, when it is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+
+import gin
+
+from kaft_promot.errors import UserError
+from kaft_promot.evaluation.report import write_report, write_results
+from kaft_promot.evaluation.results import write_json
+from kaft_promot.evaluation.runner import run_suite
+from kaft_promot.evaluation.table import render
+from kaft_promot.feeding import DatasetConfig
+from kaft_promot.gin_config import parse_gin
+from kaft_promot.infer import checkpoint_name, load_predictor
+from kaft_promot.knowledge import QAExample, augment_file, probe_file
+from kaft_promot.mini import facts as facts_lib
+from kaft_promot.training import CheckpointConfig, train
+from kaft_promot.training.optimizers import Optimizer
+
+RECIPE = "recipes/quickstart.gin"
+BASE_ARM = "base"
+# The split of KAFT records -> the split of shipped facts that it is made of. No arm sees `test`;
+# hyper-parameters are chosen on `validation`.
+SPLITS = {
+    "train": facts_lib.REMEMBERED_TRAIN,
+    "validation": facts_lib.REMEMBERED_VALIDATION,
+    "test": facts_lib.REMEMBERED_TEST,
+}
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quickstart:
+    """Settings of the quickstart.
+
+    Attributes:
+      base_checkpoint: the model to probe, tune and compare with.
+      facts: a facts file of `python -m kaft_promot.mini.build`; None takes the shipped one.
+      arms: mixtures of `tasks/kaft.py`, each trained from the base.
+      train_steps: updates of each arm.
+      batch_size: packed rows of a batch.
+      task_feature_lengths: tokens of a row's `inputs` and `targets`.
+      optimizer: of every arm.
+      dropout_rate: of every arm.
+      evaluation_split: 'test', or 'validation' to choose settings without touching the test.
+      questions: evaluated questions (None: all of the split), each in four context kinds.
+      seed: of the records, the order of the data and the intervals.
+    """
+
+    base_checkpoint: str = "mini"
+    facts: str | None = None
+    arms: tuple[str, ...] = ("relevant_only", "noisy", "kaft")
+    train_steps: int
+    batch_size: int
+    task_feature_lengths: Mapping[str, int]
+    optimizer: Optimizer
+    dropout_rate: float = 0.0
+    evaluation_split: str = "test"
+    questions: int | None = None
+    seed: int = 0
+
+    def described(self) -> dict[str, object]:
+        """The settings as JSON values."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields["optimizer"] = repr(self.optimizer)
+        fields["arms"] = list(self.arms)
+        fields["task_feature_lengths"] = dict(self.task_feature_lengths)
+        return fields
+
+
+def run(output_dir: str | os.PathLike[str], bindings: list[str] | None = None) -> pathlib.Path:
+    """Runs the quickstart and prints its table.
+
+    Args:
+      output_dir: made if needed; a run that was stopped there is continued.
+      bindings: gin bindings that change the recipe.
+
+    Returns:
+      The path of the report.
+
+    Raises:
+      UserError: if the folder holds a run with other settings, or a part fails.
+    """
+    parse_gin([RECIPE], bindings or [])
+    settings = Quickstart()
+    folder = pathlib.Path(output_dir)
+    started = time.monotonic()
+    _claim(folder, settings)
+    _announce(1, f"ask {settings.base_checkpoint} closed book what it knows")
+    records = _make_records(folder, settings)
+    for number, arm in enumerate(settings.arms, start=1):
+        _announce(2, f"fine-tune {arm} ({number} of {len(settings.arms)})")
+        _train_arm(folder / arm, records, arm, settings)
+    _announce(3, "evaluate the base and every arm on held-out facts")
+    checkpoints = {BASE_ARM: settings.base_checkpoint}
+    checkpoints |= {arm: str(folder / arm) for arm in settings.arms}
+    for arm, checkpoint in checkpoints.items():
+        _evaluate(folder, records, arm, checkpoint, settings)
+    _announce(4, "compute every figure from the sample rows")
+    report = folder / "report.html"
+    results = write_report(folder, report, seed=settings.seed)
+    write_results(results, folder)
+    print(render(results.estimates))
+    print(f"\n{report} ({time.monotonic() - started:.0f} s)")
+    return report
+
+
+def _announce(number: int, what: str) -> None:
+    print(f"[{number}/4] {what}", flush=True)
+
+
+def _claim(folder: pathlib.Path, settings: Quickstart) -> None:
+    """Notes the settings, and refuses a folder that was made with others."""
+    path = folder / "settings.json"
+    described = settings.described()
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name in described if found.get(name) != described[name]]
+        if changed:
+            raise UserError(
+                f"{path}: this folder was made with another {changed[0]} "
+                f"({found.get(changed[0])}, now {described[changed[0]]}); "
+                "choose another --output or delete the folder"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(described, path)
+
+
+def _make_records(folder: pathlib.Path, settings: Quickstart) -> pathlib.Path:
+    """Probes the base closed book and writes `records/{split}.jsonl`; returns that folder."""
+    records = folder / "records"
+    facts = facts_lib.load_facts(settings.facts)
+    predictor = None
+    for split, fact_split in SPLITS.items():
+        if split not in ("train", settings.evaluation_split):
+            continue
+        if (records / f"{split}.jsonl").is_file():
+            continue
+        chosen = [fact for fact in facts if fact.split == fact_split and fact.sentences]
+        if split != "train":
+            chosen = chosen[: settings.questions]
+        questions, answers = records / f"{split}.questions.jsonl", records / f"{split}.answers.jsonl"
+        _write_questions([facts_lib.to_example(fact) for fact in chosen], questions)
+        predictor = predictor or load_predictor(settings.base_checkpoint, max_decode_length=16)
+        name = checkpoint_name(settings.base_checkpoint, predictor.params)
+        probe_file(predictor, questions, answers, checkpoint=name, progress=True)
+        summary = augment_file(
+            questions,
+            records,
+            proposer="relation",
+            irrelevant_kinds="random",
+            parametric_answers=answers,
+            seed=settings.seed,
+            split=split,
+        )
+        print(f"KAFT records, split {split}:\n{summary.table()}")
+    return records
+
+
+def _write_questions(examples: list[QAExample], path: pathlib.Path) -> None:
+    """Writes what `kaft-promot augment` reads: the quickstart takes the way of a user's own data."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(dataclasses.asdict(e), ensure_ascii=False) + "\n" for e in examples]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def _train_arm(
+    model_dir: pathlib.Path, records: pathlib.Path, arm: str, settings: Quickstart
+) -> None:
+    """Fine-tunes the base on one arm's mixture, unless its final parameters are there."""
+    if (model_dir / "model.safetensors").is_file():
+        return
+    with gin.unlock_config():
+        gin.bind_parameter("kaft_records.directory", str(records))
+    train(
+        train_dataset_cfg=DatasetConfig(
+            mixture_or_task_name=arm,
+            task_feature_lengths=settings.task_feature_lengths,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            pack=True,
+        ),
+        model_dir=model_dir,
+        total_steps=settings.train_steps,
+        initial_checkpoint_path=settings.base_checkpoint,
+        optimizer=settings.optimizer,
+        dropout_rate=settings.dropout_rate,
+        random_seed=settings.seed,
+        stats_period=10,
+        checkpoint_cfg=CheckpointConfig(period=50, keep=1),
+        tensorboard=False,
+    )
+
+
+def _evaluate(
+    folder: pathlib.Path, records: pathlib.Path, arm: str, checkpoint: str, settings: Quickstart
+) -> None:
+    predictor = load_predictor(checkpoint, max_decode_length=16)
+    run_suite(
+        "grounding",
+        predictor,
+        str(records / f"{settings.evaluation_split}.jsonl"),
+        arm=arm,
+        rows_path=folder / "rows.jsonl",
+        checkpoint=checkpoint_name(checkpoint, predictor.params),
+        note={"seed": settings.seed, "steps": 0 if arm == BASE_ARM else settings.train_steps},
+    )
