@@ -51,27 +51,52 @@ def read_t5x(path: pathlib.Path) -> Model:
     return read_t5x(latest)
 
 
+def vocab_size(path: pathlib.Path) -> int | None:
+    """Rows of a checkpoint's embedding, without reading other arrays; None if it has none.
+
+    Raises:
+      UserError: if the checkpoint is damaged.
+    """
+    name = ("token_embedder", "embedding")
+    if not path.is_file() and (path / "state" / "manifest.ocdbt").is_file():
+        base = {"driver": "ocdbt", "base": _file_store(path / "state")}
+        store = {**base, "path": f"target.{'.'.join(name)}/"}
+        return int(_open(store, f"{path}: {'/'.join(name)}", lazy=True).shape[0])
+    file = path if path.is_file() else path / "checkpoint"
+    if not file.is_file():
+        latest = _latest(path)
+        return None if latest is None else vocab_size(latest)
+    leaf = _read_tree(file)["optimizer"]["target"].get(name[0], {}).get(name[1])
+    if isinstance(leaf, Mapping):
+        return int(leaf["metadata"]["shape"][0]) if "metadata" in leaf else None
+    return None if leaf is None else int(leaf.shape[0])
+
+
 def _latest(path: pathlib.Path) -> pathlib.Path | None:
     found = [p for p in path.glob("checkpoint_*") if re.fullmatch(r"checkpoint_\d+", p.name)]
     return max(found, key=lambda p: int(p.name.rsplit("_", 1)[1]), default=None)
 
 
 def _read_legacy(file: pathlib.Path) -> Model:
-    try:
-        tree = serialization.msgpack_restore(file.read_bytes())
-        optimizer = tree["optimizer"]
-        target = optimizer["target"]
-        step = optimizer["state"]["step"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{file}: no optimizer/target and optimizer/state/step in it") from error
-    except Exception as error:  # msgpack raises many kinds for damaged bytes
-        reason = str(error) or type(error).__name__
-        raise UserError(f"{file}: not a T5X checkpoint: {reason}") from error
+    tree = _read_tree(file)
+    target, step = tree["optimizer"]["target"], tree["optimizer"]["state"]["step"]
     flat: dict[tuple[str, ...], Any] = {}
     _collect(target, (), flat)
     params = {"/".join(path): _array(leaf, path, file) for path, leaf in flat.items()}
     step = _array(step, ("step",), file, prefix="state")
     return Model(params=unflatten(params), config=None, step=int(step), origin=str(file))
+
+
+def _read_tree(file: pathlib.Path) -> dict[str, Any]:
+    try:
+        tree = serialization.msgpack_restore(file.read_bytes())
+        _ = tree["optimizer"]["target"], tree["optimizer"]["state"]["step"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file}: no optimizer/target and optimizer/state/step in it") from error
+    except Exception as error:  # msgpack raises many kinds for damaged bytes
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{file}: not a T5X checkpoint: {reason}") from error
+    return tree
 
 
 def _collect(node: Any, keys: tuple[str, ...], flat: dict[tuple[str, ...], Any]) -> None:
@@ -121,14 +146,15 @@ def _file_store(folder: pathlib.Path) -> dict[str, Any]:
     return {"driver": "file", "path": f"{folder.resolve()}/"}
 
 
-def _open(store: dict[str, Any], where: str) -> np.ndarray:
+def _open(store: dict[str, Any], where: str, lazy: bool = False) -> Any:
+    """The array of a store as numpy; with `lazy` TensorStore's own, not read yet."""
     try:
         # an absent chunk would be read as zeros
         spec = {"driver": "zarr", "kvstore": store, "fill_missing_data_reads": False}
-        array = tensorstore.open(spec, read=True).result().read().result()
+        array = tensorstore.open(spec, read=True).result()
+        return array if lazy else _as_float32(np.asarray(array.read().result()))
     except Exception as error:
         raise UserError(f"{where}: cannot be read: {_first_line(error)}") from error
-    return _as_float32(np.asarray(array))
 
 
 def _first_line(error: Exception) -> str:

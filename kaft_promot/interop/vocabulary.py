@@ -7,8 +7,9 @@ import gin
 
 from kaft_promot.errors import UserError
 from kaft_promot.feeding.vocabulary import load_vocabulary
-from kaft_promot.interop import huggingface, native
+from kaft_promot.interop import huggingface, native, t5x
 from kaft_promot.interop.tensors import read_json
+from kaft_promot.models import T5Config
 
 MINI = pathlib.Path(__file__).resolve().parent.parent / "assets" / "mini"
 
@@ -44,21 +45,49 @@ def _run_vocabulary(model_dir: pathlib.Path, step: int | None) -> str | None:
         checkpoints.close()
 
 
+def checkpoint_vocab_size(path: str | os.PathLike) -> int | None:
+    """Rows of a checkpoint's embedding, without reading its parameters; None if not known."""
+    folder = MINI if str(path) == "mini" else pathlib.Path(path).expanduser()
+    file = folder
+    folder = folder.parent if folder.name.endswith(".safetensors") else folder
+    for name in ("config.json", native.CONFIG):
+        if (folder / name).is_file():
+            rows = read_json(folder / name).get("vocab_size")
+            return rows if isinstance(rows, int) else None
+    if folder.parent.name == "checkpoints" or not t5x.is_t5x(file):
+        return None
+    return t5x.vocab_size(file)
+
+
 @gin.configurable
 def run_vocabulary(
-    checkpoint_path: str | os.PathLike | None = None, vocabulary: str | None = None
+    checkpoint_path: str | os.PathLike | None = None,
+    vocabulary: str | None = None,
+    model_config: T5Config | None = None,
 ) -> str:
     """The vocabulary of a run, as a name or path for `load_vocabulary`.
 
     Args:
       checkpoint_path: where the parameters come from; None if they are random.
       vocabulary: what the user named; None takes the checkpoint's own.
+      model_config: the network, if the user named it.
 
     Raises:
-      UserError: if neither is known, or the two have different ids.
+      UserError: if neither is known, the two have different ids, or the vocabulary has more ids
+        than the network has embeddings.
     """
     own = None if checkpoint_path is None else checkpoint_vocabulary(checkpoint_path)
-    return choose_vocabulary(own, vocabulary, str(checkpoint_path))
+    origin = "a model from random parameters" if checkpoint_path is None else str(checkpoint_path)
+    chosen = choose_vocabulary(own, vocabulary, origin)
+    rows = model_config.vocab_size if model_config else None
+    if rows is None and checkpoint_path is not None:
+        rows = checkpoint_vocab_size(checkpoint_path)
+    size = load_vocabulary(chosen).vocab_size
+    if rows is not None and size > rows:
+        raise UserError(
+            f"VOCABULARY={chosen} has {size} ids, but {origin} has only {rows} embeddings"
+        )
+    return chosen
 
 
 def choose_vocabulary(own: str | None, given: str | None, origin: str) -> str:

@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from kaft_promot.errors import UserError
-from kaft_promot.interop import export_model, load_model, load_params, run_vocabulary, write_native
+from kaft_promot.interop import export_model, load_model, load_params, write_native
+from kaft_promot.interop.vocabulary import checkpoint_vocabulary
 from kaft_promot.models import flatten, stack_layers
 
 
@@ -85,7 +86,7 @@ def test_the_vocabulary_file_travels_with_the_model(tmp_path, tiny_config, tiny_
     (tmp_path / "a").rename(tmp_path / "b")
     found = load_model(tmp_path / "b").vocabulary
     assert found == str(tmp_path / "b" / "vocab.model")
-    assert run_vocabulary(tmp_path / "b") == found
+    assert checkpoint_vocabulary(tmp_path / "b") == found
     export_model(tmp_path / "b", tmp_path / "c")
     assert (tmp_path / "c" / "vocab.model").read_bytes() == b"pieces"
 
