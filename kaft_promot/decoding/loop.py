@@ -28,7 +28,8 @@ class Decoded(NamedTuple):
 
     Attributes:
       tokens: int32 [B, T], T = max_decode_length; the end token is kept, `PAD_ID` follows it. A row
-        that found no end within T tokens has none.
+        that found no end within T tokens has none. The model may make `PAD_ID` itself before the
+        end, as in T5X.
       log_probs: float32 [B], the sum over the row's tokens (the end token too) of their natural log
         probability under the model's own distribution (no temperature, no mask).
     """

@@ -11,6 +11,7 @@ padding only fills the batch: it decodes to padding and never keeps the loop goi
 """
 
 import collections
+import dataclasses
 import functools
 from typing import Any
 
@@ -113,7 +114,7 @@ def greedy(
     return _greedy(
         params,
         _tokens(encoder_input_tokens),
-        config=config,
+        config=_key(config),
         max_decode_length=max_decode_length,
         eos_id=eos_id,
     )
@@ -187,7 +188,7 @@ def sample(
         key,
         jnp.float32(temperature),
         jnp.float32(top_p),
-        config=config,
+        config=_key(config),
         max_decode_length=max_decode_length,
         eos_id=eos_id,
         top_k=top_k,
@@ -268,7 +269,7 @@ def beam_search(
         params,
         _tokens(encoder_input_tokens),
         jnp.float32(alpha),
-        config=config,
+        config=_key(config),
         max_decode_length=max_decode_length,
         num_beams=num_beams,
         penalty=penalty,
@@ -307,8 +308,13 @@ def score(
       probability of each given the input and the tokens before it.
     """
     return _score(
-        params, _tokens(encoder_input_tokens), _tokens(decoder_target_tokens), config=config
+        params, _tokens(encoder_input_tokens), _tokens(decoder_target_tokens), config=_key(config)
     )
+
+
+def _key(config: T5Config) -> T5Config:
+    """`config` without what only training reads, so that it makes no second program."""
+    return dataclasses.replace(config, dropout_rate=0.0, remat="none")
 
 
 def _tokens(tokens: Tokens) -> jax.Array:

@@ -341,8 +341,8 @@ class Transformer(nn.Module):
     ) -> tuple[jax.Array, dict[str, Any]]:
         """Logits `[B, V]` after `token` (int32 `[B]`) at `position` (int32 scalar, from 0).
 
-        Position 0 takes the start token 0. Beams: with N rows of `token` and of the cache's `self_*`
-        leaves for each row of the other leaves, side by side, N hypotheses of one input share its
+        Position 0 takes the start token 0. Beams: with N rows of `token` and of the `self_*` leaves
+        for each row of the other leaves, side by side, N hypotheses of one input share its
         encoder's keys and values. Decoding runs on unrolled layers; see
         `kaft_promot.models.unrolled` for stacked parameters.
         """

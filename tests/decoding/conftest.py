@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kaft_promot.models import T5Config, Transformer, init_params
+from kaft_promot.models import T5Config, Transformer, abstract_params
 
 VOCAB = 17
 CONFIG = T5Config(
@@ -43,9 +43,18 @@ def config() -> T5Config:
 
 @pytest.fixture(scope="session")
 def params():
-    """Parameters scaled so that rows differ, end at different lengths, or never end."""
-    params = init_params(CONFIG, jax.random.key(3))
-    return jax.tree.map(lambda x: x * (2.0 if x.ndim == 2 else 1.0), params)
+    """Parameters with strong layers: rows differ, and some end early, some never."""
+    rng = np.random.default_rng(3)
+
+    def draw(path, x):
+        name = path[-2].key if len(path) > 1 else ""
+        if path[-1].key == "scale":
+            return np.ones(x.shape, np.float32)
+        size = 1.0 if path[-1].key in ("embedding", "rel_embedding") else x.shape[0] ** -0.5
+        size *= 6.0 if name in ("out", "wo") else 1.0
+        return (rng.normal(size=x.shape) * size).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, abstract_params(CONFIG))
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +83,14 @@ def make_inputs():
     return random_inputs
 
 
-def random_inputs(seed: int, lengths: Iterable[int], width: int) -> np.ndarray:
-    """int32 [B, width], row b has lengths[b] random tokens and the end token last."""
+LENGTHS = (1, 3, 9, 12, 5, 7, 2, 12)
+
+
+def random_inputs(seed: int, lengths: Iterable[int] = LENGTHS, width: int = 12) -> np.ndarray:
+    """int32 [B, width], row b has lengths[b] random tokens, the last one the end token.
+
+    The default shape is shared by most tests, so that they share compiled programs.
+    """
     rng = np.random.default_rng(seed)
     lengths = list(lengths)
     inputs = np.zeros((len(lengths), width), np.int32)
