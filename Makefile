@@ -47,8 +47,14 @@ lint: $(VENV)/.installed-lint
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
 
+# The augment benchmark reads a question file of your own: make bench QUESTIONS=file
+KAFT_PROMOT_SHARED ?= ../shared
+QUESTIONS ?= $(KAFT_PROMOT_SHARED)/data/squad2/dev_half_a.jsonl.gz
+
 bench: $(VENV)/.installed
-	@for file in benchmarks/bench_*.py; do $(VENV)/bin/python $$file; done
+	@$(VENV)/bin/python benchmarks/augment_speed.py --input $(QUESTIONS)
+	@for file in $(filter-out benchmarks/augment_speed.py,$(wildcard benchmarks/[a-z]*.py)); do \
+	  echo "== $$file"; $(VENV)/bin/python $$file; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
