@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import gin
 import jax
@@ -115,8 +115,16 @@ class Predictor:
         self.max_decode_length = max_decode_length
         self.method = method
         self.truncated = 0
-        self._beam_options = {"num_beams": num_beams, "alpha": alpha, "penalty": penalty}
-        self._sampling_options = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        self._beam_options: dict[str, Any] = {
+            "num_beams": num_beams,
+            "alpha": alpha,
+            "penalty": penalty,
+        }
+        self._sampling_options: dict[str, Any] = {
+            "temperature": temperature,
+            "top_k": top_k,
+            "top_p": top_p,
+        }
         self._seed = seed
         self._on_long_input = on_long_input
 

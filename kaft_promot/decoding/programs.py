@@ -13,7 +13,7 @@ padding only fills the batch: it decodes to padding and never keeps the loop goi
 import collections
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,8 @@ from kaft_promot.decoding.loop import Cache, Decoded, TokensToLogits
 from kaft_promot.errors import UserError
 from kaft_promot.models import T5Config, Transformer, unrolled
 
-Params = Any
-Tokens = jax.Array | np.ndarray
+Params: TypeAlias = Any
+Tokens: TypeAlias = jax.Array | np.ndarray
 
 _traces: collections.Counter[str] = collections.Counter()
 

@@ -1,4 +1,4 @@
-"""Drawing tokens: temperature, top-k, top-p (nucleus), each as a pure function of logits.
+"""Drawing tokens: temperature, top-k, top-p (nucleus), as pure functions of logits.
 
 Every row has its own random key, and a draw's key is that key folded with the position: what a row
 draws depends on neither the rows beside it nor its place in the batch.
@@ -10,17 +10,6 @@ import jax.numpy as jnp
 from kaft_promot.decoding.loop import Choose
 
 MASKED = -1.0e10
-
-
-def mask_top_k(logits_BxV: jax.Array, k: int) -> jax.Array:
-    """Leaves each row's k largest logits and puts `MASKED` elsewhere.
-
-    Tokens that tie with the k-th largest stay as well. k = 0, or k >= V, leaves everything.
-    """
-    if k <= 0 or k >= logits_BxV.shape[-1]:
-        return logits_BxV
-    threshold_Bx1 = jax.lax.top_k(logits_BxV, k)[0][:, -1:]
-    return jnp.where(logits_BxV >= threshold_Bx1, logits_BxV, MASKED)
 
 
 def mask_top_p(logits_BxV: jax.Array, p: jax.Array | float) -> jax.Array:
@@ -67,19 +56,26 @@ def sampling_choice(
     Args:
       keys_B: [B] typed random keys, one a row.
       temperature: logits are divided by it, > 0.
-      top_k: keep this many tokens (static); 0 keeps all.
-      top_p: keep the nucleus of this mass, in (0, 1]; None skips the computation. Applied after
-        top_k to the distribution that top_k left, at the temperature.
+      top_k: draw from this many most probable tokens (static; of equals the lowest ids); 0, or as
+        many as there are, draws from all. It also saves the work on all others.
+      top_p: draw from the nucleus of this mass, in (0, 1], of what top_k left; None skips the
+        computation.
 
     Returns:
       (logits_BxV, position) -> token_B int32.
     """
 
     def choose(logits_BxV: jax.Array, position: jax.Array) -> jax.Array:
-        logits_BxV = mask_top_k(logits_BxV / temperature, top_k)
+        ids_BxN, logits_BxN = None, logits_BxV  # N candidates a row
+        if 0 < top_k < logits_BxV.shape[-1]:
+            logits_BxN, ids_BxN = jax.lax.top_k(logits_BxV, top_k)
+        logits_BxN = logits_BxN / temperature
         if top_p is not None:
-            logits_BxV = mask_top_p(logits_BxV, top_p)
+            logits_BxN = mask_top_p(logits_BxN, top_p)
         keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, position)
-        return jax.vmap(jax.random.categorical)(keys, logits_BxV).astype(jnp.int32)
+        drawn_B = jax.vmap(jax.random.categorical)(keys, logits_BxN).astype(jnp.int32)
+        if ids_BxN is None:
+            return drawn_B
+        return jnp.take_along_axis(ids_BxN, drawn_B[:, None], axis=-1)[:, 0]
 
     return choose

@@ -3,9 +3,9 @@
     pip install -e .[parity]
     python tests/decoding/make_hf_fixtures.py
 
-One small .npz holds the random parameters of a tiny T5 1.1 under T5X's names, a padded batch of inputs,
-Hugging Face's greedy output, and for some length penalties its best sequence of a beam of 4 with
-`sequences_scores` (log probability / number of tokens ** length penalty).
+One small .npz holds the random parameters of a tiny T5 1.1 under T5X's names, a padded batch of
+inputs, Hugging Face's greedy output, and for some length penalties its best sequence of a beam of 4
+with `sequences_scores` (log probability / number of tokens ** length penalty).
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def test_beam_4_is_never_less_probable_than_hugging_faces(hf, hf_config, hf_para
     )
     ours, our_scores = np.asarray(found.tokens[:, -1]), np.asarray(found.scores[:, -1])
     assert (our_scores >= their_scores - 1e-4).all()
-    # Both measured by the scorer, which knows nothing of beams; the count of tokens is Hugging Face's.
+    # Both measured by the scorer, which knows nothing of beams; n counts as Hugging Face does.
     for tokens, scores in ((ours, our_scores), (theirs, their_scores)):
         n = np.where((tokens == 1).any(1), (tokens == 1).argmax(1) + 1, T)
         total = np.asarray(score(hf_config, hf_params, hf["inputs"], tokens))

@@ -1,5 +1,6 @@
 """Text in, text out: order, buckets, long prompts, names for sampling, errors."""
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -51,14 +52,16 @@ def test_texts_and_their_ids_give_the_same(make, vocabulary):
         assert 1 not in tokens
 
 
-def test_no_batch_recompiles(make, params):
+def test_no_batch_recompiles(make):
     predictor = make()
-    prompts = ["a" * n for n in range(1, 60)]
+    prompts = ["a" * n for n in range(10, 40)]
     predictor.generate(prompts)
     predictor.score(prompts, prompts)
     before = trace_counts()
-    predictor.generate(prompts[:41:-1] + prompts[:13])
-    predictor.score(prompts[3:27], prompts[5:29])
+    predictor.generate(prompts[:21:-1] + prompts[:3])
+    predictor.score(prompts[3:13], prompts[5:15])
+    assert trace_counts() == before
+    predictor.generate(["a" * 100])  # cut to 64 tokens, a length that is compiled
     assert trace_counts() == before
 
 
@@ -111,6 +114,18 @@ def test_beam_returns_the_best_hypothesis(make, config, params, vocabulary):
     best = np.asarray(programs.beam_search(config, params, inputs, 8, num_beams=3).tokens[:3, -1])
     for text, row in zip(found, best.tolist(), strict=True):
         assert text == vocabulary.decode(row[: row.index(1)] if 1 in row else row)
+
+
+def test_prompts_may_hold_soft_prompt_placeholders(config, params, vocabulary):
+    config = dataclasses.replace(config, prompt_length=2, num_prompts=1)
+    encoder = params["encoder"] | {"prompt": {"prompt": {"prompt": 3 * np.eye(2, 8)}}}
+    predictor = Predictor(config, params | {"encoder": encoder}, vocabulary, max_decode_length=8)
+    attached = [[*config.placeholder_ids(), *vocabulary.encode(p), 1] for p in ("ab", "lmn")]
+    plain = [[*vocabulary.encode(p), 1] for p in ("ab", "lmn")]
+    mixed = predictor.generate_tokens([attached[0], plain[1], attached[1], plain[0]])
+    assert mixed[0] != mixed[3]
+    with pytest.raises(UserError, match="takes ids 1 to 18"):
+        predictor.generate([[19, 1]])
 
 
 def test_progress_is_shown(make, capsys):

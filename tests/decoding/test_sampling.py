@@ -16,16 +16,6 @@ def kept(masked_BxV):
     return (np.asarray(masked_BxV) > sampling.MASKED / 2).tolist()
 
 
-def test_top_k_keeps_the_largest_and_their_ties():
-    logits = jnp.array([[1.0, 3.0, 2.0, 0.0], [1.0, 1.0, 1.0, 5.0]])
-    assert kept(sampling.mask_top_k(logits, 2)) == [
-        [False, True, True, False],
-        [True, True, True, True],
-    ]
-    for everything in (0, 4, 9):
-        np.testing.assert_array_equal(sampling.mask_top_k(logits, everything), logits)
-
-
 @pytest.mark.parametrize(
     ("p", "expected"),
     [
@@ -71,12 +61,28 @@ def test_draws_follow_the_distribution(temperature):
     np.testing.assert_allclose(share, expected, atol=4 * np.sqrt(0.25 / n))
 
 
-def test_masked_tokens_are_never_drawn():
+def test_what_is_cut_is_never_drawn_and_the_rest_keeps_its_shares():
     logits = jnp.array([0.0, 1.0, -1.0, 2.0, 1.5])
-    share = draw(logits, 4000, temperature=5.0, top_k=3, top_p=0.8)
+    n = 4000
+    share = draw(logits, n, temperature=5.0, top_k=3, top_p=None)
+    expected = np.where([0, 1, 0, 1, 1], np.exp(logits / 5), 0)
+    np.testing.assert_allclose(share, expected / expected.sum(), atol=4 * np.sqrt(0.25 / n))
     assert (share > 0).tolist() == [False, True, False, True, True]
-    share = draw(logits, 4000, temperature=1.0, top_k=3, top_p=0.55)
+    # Of the three that top-k leaves, 3 holds 0.51 and 4 holds 0.31.
+    share = draw(logits, n, temperature=1.0, top_k=3, top_p=0.55)
     assert (share > 0).tolist() == [False, False, False, True, True]
+    share = draw(logits, n, temperature=1.0, top_k=3, top_p=0.45)
+    assert share.tolist() == [0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("top_k", [0, 4, 9])
+def test_top_k_of_everything_draws_from_all(top_k):
+    share = draw(jnp.zeros(4), 400, temperature=1.0, top_k=top_k, top_p=None)
+    assert (share > 0.1).all()
+
+
+def test_top_1_of_equals_is_the_lowest_id():
+    assert draw(jnp.zeros(4), 10, temperature=1.0, top_k=1, top_p=None).tolist() == [1, 0, 0, 0]
 
 
 def test_positions_and_rows_draw_differently():
