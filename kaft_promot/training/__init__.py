@@ -13,7 +13,8 @@ from kaft_promot.training.schedules import Schedule, create_learning_rate_schedu
 from kaft_promot.training.signals import Interrupted
 from kaft_promot.training.stages import FULL, MODEL, PROMPT, Stage, merge, partition
 from kaft_promot.training.start import load_run
-from kaft_promot.training.step import TrainState, init_state, make_eval_step, make_train_step
+from kaft_promot.training.state import TrainState, init_state
+from kaft_promot.training.step import make_eval_step, make_train_step
 
 __all__ = [
     "FULL",

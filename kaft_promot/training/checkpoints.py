@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from kaft_promot.errors import UserError
-from kaft_promot.training.step import TrainState
+from kaft_promot.training.state import TrainState
 
 
 @gin.configurable(module="kaft_promot.utils")

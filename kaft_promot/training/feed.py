@@ -64,6 +64,26 @@ def open_feed(source: Source, process_index: int = 0, process_count: int = 1) ->
     )
 
 
+def blank_batch(source: Source, process_count: int = 1) -> Batch | None:
+    """Zeros in the shape of the batches that `source` will give; None if only reading tells."""
+    lengths = getattr(source, "task_feature_lengths", {})
+    rows = getattr(source, "batch_size", 0)
+    sizes = (rows, lengths.get("inputs"), lengths.get("targets"))
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        return None  # nothing to tell from, or a mistake that `open_feed` explains
+    inputs = np.zeros((rows // process_count, lengths["inputs"]), np.int32)
+    targets = np.zeros((rows // process_count, lengths["targets"]), np.int32)
+    batch = {
+        "encoder_input_tokens": inputs,
+        "decoder_input_tokens": targets,
+        "decoder_target_tokens": targets,
+        "decoder_loss_weights": targets,
+    }
+    if source.pack:
+        batch |= {"encoder_segment_ids": inputs, "decoder_segment_ids": targets}
+    return batch
+
+
 def eval_batches(
     source: Source, limit: int | None, process_index: int = 0, process_count: int = 1
 ) -> list[Batch]:

@@ -18,6 +18,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gin
@@ -28,19 +29,14 @@ from kaft_promot.errors import UserError
 from kaft_promot.models import Params, T5Config
 from kaft_promot.scale.mesh import MeshConfig, shard_batch
 from kaft_promot.training.checkpoints import CheckpointConfig, Checkpoints
-from kaft_promot.training.feed import Source, eval_batches, open_feed
+from kaft_promot.training.feed import Source, blank_batch, eval_batches, open_feed
 from kaft_promot.training.metrics import MetricWriter
 from kaft_promot.training.optimizers import Adafactor, Optimizer
 from kaft_promot.training.signals import Interrupted, StopRequests
 from kaft_promot.training.stages import FULL, Stage
 from kaft_promot.training.start import Start, load_start
-from kaft_promot.training.step import (
-    TrainState,
-    init_state,
-    make_eval_step,
-    make_train_step,
-    model_features,
-)
+from kaft_promot.training.state import TrainState, init_state, model_features
+from kaft_promot.training.step import make_eval_step, make_train_step
 
 
 @gin.configurable
@@ -145,7 +141,6 @@ def train(
     step_fn = make_train_step(
         start.config,
         optimizer,
-        stage,
         label_smoothing,
         z_loss,
         loss_normalizing_factor,
@@ -153,7 +148,12 @@ def train(
         global_norm_clip_threshold,
     )
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    feed = open_feed(train_dataset_cfg, **processes)
+    with ThreadPoolExecutor(1) as pool:  # opening imports and reads much: compile meanwhile
+        opening = pool.submit(open_feed, train_dataset_cfg, **processes)
+        blank = blank_batch(train_dataset_cfg, jax.process_count())
+        if blank is not None:
+            step_fn.compile(state, shard_batch(blank, mesh))
+        feed = opening.result()
     evaluate = None
     if train_eval_dataset_cfg is not None:
         held_out = eval_batches(train_eval_dataset_cfg, eval_steps, **processes)

@@ -15,113 +15,39 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
 from kaft_promot.errors import UserError
 from kaft_promot.models import Params, T5Config, Transformer, logical_axes
-from kaft_promot.scale.mesh import like_params, param_shardings, replicated
+from kaft_promot.training.compiled import TrainStep
 from kaft_promot.training.losses import (
     check_normalizing_factor,
     smoothed_cross_entropy,
     weights_and_normalizer,
 )
 from kaft_promot.training.optimizers import Optimizer, learning_rate_at
-from kaft_promot.training.stages import Stage, merge, partition
+from kaft_promot.training.stages import merge
+from kaft_promot.training.state import TrainState, model_features
 
 Batch = Mapping[str, jax.Array]
-FEATURES = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
-OPTIONAL_FEATURES = ("decoder_loss_weights", "encoder_segment_ids", "decoder_segment_ids")
-
-
-@functools.partial(jax.tree_util.register_dataclass)
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainState:
-    """All that a run needs to go on, but for its place in the data.
-
-    Attributes:
-      step: int32 scalar, how many updates were made.
-      trainable: nested dict of the parameters that this stage changes.
-      frozen: nested dict of the others.
-      opt_state: Optax's state, for the trainable parameters only.
-      key: uint32 `[2]`; the dropout key of a step is `fold_in(key, step)`.
-    """
-
-    step: jax.Array
-    trainable: Params
-    frozen: Params
-    opt_state: Any
-    key: jax.Array
-
-    @property
-    def params(self) -> Params:
-        """All parameters, as the model takes them."""
-        return merge(self.trainable, self.frozen)
-
-
-def init_state(
-    params: Params, optimizer: Optimizer, stage: Stage, mesh: Mesh, random_seed: int = 0
-) -> TrainState:
-    """The state before the first step, sharded over `mesh`.
-
-    The trainable parameters are copied, so that `params` may be used again although steps take
-    over the state's memory.
-
-    Raises:
-      UserError: if `stage` does not fit the parameters.
-    """
-    shardings = param_shardings(params, logical_axes(params), mesh)
-    trainable, frozen = partition(params, stage)
-    trainable_shardings, frozen_shardings = partition(shardings, stage)
-    trainable = jax.jit(_copy, out_shardings=trainable_shardings)(trainable)
-    frozen = jax.device_put(frozen, frozen_shardings)
-    transform = optimizer.make(logical_axes(trainable))
-    abstract = jax.eval_shape(transform.init, trainable)
-    opt_shardings = like_params(abstract, trainable, trainable_shardings, mesh)
-    whole = replicated(mesh)
-    return TrainState(
-        step=jax.device_put(jnp.int32(0), whole),
-        trainable=trainable,
-        frozen=frozen,
-        opt_state=jax.jit(transform.init, out_shardings=opt_shardings)(trainable),
-        key=jax.device_put(jax.random.PRNGKey(random_seed), whole),
-    )
-
-
-def _copy(tree: Any) -> Any:
-    return jax.tree.map(jnp.copy, tree)
-
-
-def model_features(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The features of `batch` that the step reads.
-
-    Raises:
-      UserError: if one that it needs is missing.
-    """
-    missing = [name for name in FEATURES if name not in batch]
-    if missing:
-        raise UserError(f"the batch has no {', '.join(missing)}; it has {', '.join(sorted(batch))}")
-    return {name: batch[name] for name in (*FEATURES, *OPTIONAL_FEATURES) if name in batch}
 
 
 @functools.lru_cache(maxsize=32)
 def make_train_step(
     config: T5Config,
     optimizer: Optimizer,
-    stage: Stage = Stage(),  # noqa: B008 (a frozen value)
     label_smoothing: float = 0.0,
     z_loss: float = 1e-4,
     loss_normalizing_factor: float | str | None = None,
     num_microbatches: int = 1,
     global_norm_clip_threshold: float | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+) -> TrainStep:
     """A compiled `step(state, batch) -> (state, metrics)`; it takes over the state's memory.
 
-    The frozen parameters' memory is left alone, so several states may share them.
+    Which parameters are trained is in the state (`init_state`), not here.
 
     Args:
       config: the network.
       optimizer: see `optimizers`.
-      stage: which parameters are trained.
       label_smoothing: share of a target's probability spread over the other tokens.
       z_loss: coefficient of log(Z)^2.
       loss_normalizing_factor: see `losses.weights_and_normalizer`.
@@ -135,8 +61,7 @@ def make_train_step(
       targets), `learning_rate`, `gradient_norm` (before clipping).
 
     Raises:
-      UserError: for a value that makes no sense, and when called with a batch that does not divide
-        into microbatches.
+      UserError: for a value that makes no sense.
     """
     check_normalizing_factor(loss_normalizing_factor)
     if not 0.0 <= label_smoothing < 1.0:
@@ -151,12 +76,14 @@ def make_train_step(
         sums = loss_sums(logits, batch, label_smoothing, z_loss)
         return sums["loss"] / batch["normalizer"], sums
 
-    def train_step(state, frozen, batch):
+    def train_step(
+        state: TrainState, frozen: Params, batch: Batch
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         weights, normalizer = weights_and_normalizer(batch, loss_normalizing_factor)
         batch = {**batch, "decoder_loss_weights": weights}
         key = jax.random.fold_in(state.key, state.step)
 
-        def gradients(part, index):
+        def gradients(part: Batch, index: jax.Array | int) -> tuple[Params, Any]:
             part = {**part, "normalizer": normalizer}
             grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
             (_, sums), grads = grad_fn(
@@ -187,20 +114,7 @@ def make_train_step(
         )
         return new, metrics
 
-    compiled = jax.jit(train_step, donate_argnums=0)
-
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        rows = batch["decoder_target_tokens"].shape[0]
-        if rows % num_microbatches:
-            raise UserError(
-                f"a batch of {rows} rows does not divide into num_microbatches = {num_microbatches}"
-            )
-        new, metrics = compiled(
-            dataclasses.replace(state, frozen={}), state.frozen, model_features(batch)
-        )
-        return dataclasses.replace(new, frozen=state.frozen), metrics
-
-    return step
+    return TrainStep(train_step, num_microbatches)
 
 
 def forward(

@@ -130,7 +130,7 @@ def test_prompt_stage_changes_the_prompt_alone(prompted):
     sizes = [x.size for x in jax.tree.leaves(state.opt_state)]
     assert sum(sizes) < 2 * prompted["encoder"]["prompt"]["prompt"]["prompt"].size + 10
     before = {path: np.array(x) for path, x in flatten(prompted).items()}
-    step = make_train_step(PROMPTED, OPTIMIZER, PROMPT)
+    step = make_train_step(PROMPTED, OPTIMIZER)
     for _ in range(3):
         state, _ = step(state, prompted_batch())
     for path, value in flatten(state.params).items():
@@ -141,7 +141,7 @@ def test_prompt_stage_changes_the_prompt_alone(prompted):
 def test_model_stage_leaves_the_prompt_as_it_is(prompted):
     state = new_state(prompted, MODEL)
     assert "encoder/prompt/prompt/prompt" not in flatten(state.trainable)
-    state, _ = make_train_step(PROMPTED, OPTIMIZER, MODEL)(state, prompted_batch())
+    state, _ = make_train_step(PROMPTED, OPTIMIZER)(state, prompted_batch())
     after = flatten(state.params)
     for path, value in flatten(prompted).items():
         assert np.array_equal(value, after[path]) == ("prompt/prompt" in path), path
@@ -189,8 +189,8 @@ def test_scanned_layers_train_as_unrolled_ones():
 
 
 def test_equal_arguments_share_one_program_and_the_start_survives(params):
-    step = make_train_step(CONFIG, Adafactor(learning_rate=0.1), Stage())
-    assert step is make_train_step(CONFIG, OPTIMIZER, FULL)
+    step = make_train_step(CONFIG, Adafactor(learning_rate=0.1))
+    assert step is make_train_step(CONFIG, OPTIMIZER)
     before = {path: np.array(x) for path, x in flatten(params).items()}
     ends = []
     for _ in range(2):  # two arms from the same parameters in memory
