@@ -346,12 +346,15 @@ class _Run:
 
     def export(self, state: TrainState) -> None:
         """Writes the final parameters for use elsewhere."""
-        if self._dir is None or not self._main:
+        if self._dir is None:
             return
         from kaft_promot import interop
 
+        params = gather(state.params)
+        if not self._main:
+            return
         interop.write_native(
-            self._dir, state.params, self._start.config, self._vocabulary, int(state.step)
+            self._dir, params, self._start.config, self._vocabulary, int(state.step)
         )
 
     def __enter__(self) -> _Run:
@@ -362,6 +365,15 @@ class _Run:
             self._writer.close()
         if self._checkpoints is not None:
             self._checkpoints.close()
+
+
+def gather(params: Params) -> Params:
+    """Parameters whole in every process's memory; those of a single process as they are."""
+    if jax.process_count() == 1:
+        return params
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(params, tiled=True)
 
 
 def _agree_to_stop(received: int | None, step: int) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from kaft_promot.errors import UserError
@@ -57,6 +58,8 @@ def init_state(
     Raises:
       UserError: if `stage` does not fit the parameters.
     """
+    if jax.process_count() > 1:  # arrays of this process's device cannot be spread over others'
+        params = jax.tree.map(np.asarray, params)
     shardings = param_shardings(params, logical_axes(params), mesh)
     trainable, frozen = partition(params, stage)
     trainable_shardings, frozen_shardings = partition(shardings, stage)
