@@ -104,6 +104,7 @@ def probe(options: argparse.Namespace) -> None:
 
 
 def quickstart(options: argparse.Namespace) -> None:
+    _keep_programs()
     from kaft_promot.quickstart import run
 
     run(options.output, options.bindings)
@@ -163,6 +164,14 @@ def _configure(options: argparse.Namespace, *modules: str, output: str) -> None:
         os.makedirs(folder, exist_ok=True)
         path = pathlib.Path(folder, "config.gin")  # T5X's name
         path.write_text(whole_config(), encoding="utf-8")
+    _keep_programs()
+
+
+def _keep_programs() -> None:
+    """Compiled programs stay on disk: the same command starts faster the next time."""
+    from kaft_promot.scale import use_compilation_cache
+
+    use_compilation_cache()
 
 
 def _binding_flag(parser: argparse.ArgumentParser, example: str) -> None:

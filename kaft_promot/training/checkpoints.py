@@ -106,7 +106,7 @@ class Checkpoints:
     def _monitored(self, metrics: Mapping[str, float]) -> float:
         """The value that ranks a checkpoint; one saved off schedule, without it, ranks last."""
         worst = -math.inf if self.config.metric_mode == "max" else math.inf
-        return metrics.get(self.config.metric_name_to_monitor, worst)
+        return metrics.get(self.config.metric_name_to_monitor or "", worst)
 
     def steps(self) -> list[int]:
         """The steps that have a complete checkpoint, in order."""
@@ -128,7 +128,7 @@ class Checkpoints:
         if not values:
             return None
         choose = max if self.config.metric_mode == "max" else min
-        return choose(values, key=values.get)
+        return choose(values, key=lambda step: values[step])
 
     def check_measured(self, step: int, metrics: Mapping[str, float]) -> None:
         """Raises UserError unless `metrics` has the one that chooses the best checkpoint."""

@@ -18,7 +18,12 @@ from kaft_promot.training.schedules import Schedule
 class Optimizer(Protocol):
     """A hashable description of an Optax transformation."""
 
-    learning_rate: float | Schedule
+    @property
+    def learning_rate(self) -> float | Schedule:
+        """The learning rate, a number or a schedule."""
+        ...
+
+    def __hash__(self) -> int: ...
 
     def make(self, axes: Mapping[str, Any]) -> optax.GradientTransformation:
         """The transformation for parameters whose logical axes are `axes` (a nested dict)."""

@@ -135,8 +135,7 @@ def load_run(model_dir: str | pathlib.Path, step: int | str = "latest") -> tuple
         trainable = checkpoints.trainable(int(step))
     finally:
         checkpoints.close()
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in origin["model_config"].items()}
-    config = T5Config(**fields)
+    config = T5Config(**origin["model_config"])
     flat = flatten(trainable)
     if flat.keys() != flatten(abstract_params(config)).keys():
         if origin["in_memory"]:

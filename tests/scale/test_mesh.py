@@ -18,6 +18,7 @@ from kaft_promot.scale.mesh import spec
 HERE = pathlib.Path(__file__).resolve().parent
 
 
+@pytest.mark.slow
 def test_eight_devices_train_as_one():
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",

@@ -169,7 +169,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path,
     def poisoned():
         for number, one in enumerate(batches(), start=1):
             if number == 7:
-                one["decoder_loss_weights"] = one["decoder_loss_weights"] * np.inf
+                one["decoder_loss_weights"] = np.full_like(one["decoder_loss_weights"], np.inf)
             yield one
 
     with pytest.raises(UserError, match="step 7 is not finite"):
