@@ -6,9 +6,10 @@ that no training example holds (but `mini_closed_book`, whose validation asks wh
 
 | task | example | rate in `mini_pretrain` |
 | --- | --- | --- |
-| `mini_closed_book` | `question: Where was Ada born?` -> `London` | 0.2 |
-| `mini_reading` | `question: Who is Bo? context: Ada is a cat. Bo is a dog.` -> `dog` | 0.5 |
-| `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` | 0.3 |
+| `mini_closed_book` | `question: Where was Ada born?` -> `London` | 0.15 |
+| `mini_reading` | `question: Who is Bo? context: Ada is a cat. Bo is a dog.` -> `dog` | 0.4 |
+| `mini_quote` | `quote: Bo context: Ada is a cat. Bo is a dog.` -> `Bo is a dog.` | 0.2 |
+| `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` | 0.25 |
 
 Features: `inputs` and `targets`, int32 tokens of the vocabulary bound to `task_vocabulary.path`.
 """
@@ -22,7 +23,7 @@ from kaft_promot.errors import UserError
 from kaft_promot.feeding.jsonl_task import register_jsonl_task
 from kaft_promot.mini.location import mini_data
 
-RATES = {"closed_book": 0.2, "reading": 0.5, "fewshot": 0.3}
+RATES = {"closed_book": 0.15, "reading": 0.4, "quote": 0.2, "fewshot": 0.25}
 FIELDS = {"inputs": str, "targets": str}
 
 

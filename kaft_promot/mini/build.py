@@ -28,7 +28,7 @@ from kaft_promot.mini.passages import read_passages, read_wiki
 from kaft_promot.mini.reading import Reader, held_out_examples
 from kaft_promot.mini.vocabulary import PIECES, train_vocabulary, training_text, wiki_sentences
 
-INPUT_LENGTH, TARGET_LENGTH = 128, 16  # tokens with the end token; longer examples are left out
+INPUT_LENGTH, TARGET_LENGTH = 128, 40  # tokens with the end token; longer examples are left out
 
 
 class Writer:
@@ -102,6 +102,7 @@ def build(
     output: Path,
     seed: int = 0,
     reading: int = 240_000,
+    quote: int = 80_000,
     fewshot: int = 12_000,
     sizes: facts_lib.SplitSizes = facts_lib.DEFAULT_SIZES,
     pieces: int = PIECES,
@@ -113,6 +114,7 @@ def build(
       wiki: JSONL of Wikipedia articles, for the vocabulary only.
       passages: SQuAD or NQ files for practice in copying.
       reading: training examples of reading.
+      quote: training examples of quoting.
       fewshot: training examples of every few-shot task.
       sizes: numbers of facts of every split.
       pieces: of the vocabulary, without the extra ids.
@@ -146,6 +148,11 @@ def build(
     ]
     drawn = [reader.draw() for _ in range(reading)]
     writer.write("train.reading", shuffled(drawn + copying * 2, seed))
+    quoter = Reader(facts, seed)
+    quoter.rng = random.Random(f"{seed} quote")
+    writer.write("train.quote", [quoter.draw_quote() for _ in range(quote)])
+    quoter.rng = random.Random(f"{seed} quote validation")
+    writer.write("validation.quote", [quoter.draw_quote() for _ in range(200)])
     for name, split in (
         ("validation", facts_lib.READING_VALIDATION),
         ("test", facts_lib.READING_TEST),

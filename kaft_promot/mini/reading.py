@@ -196,6 +196,21 @@ class Reader:
         self.rng.shuffle(sentences)
         return " ".join(sentences)
 
+    def draw_quote(self) -> dict[str, str]:
+        """One example of quoting: of several sentences, the one about a subject, word for word.
+
+        Its targets are long: thirty words that must be found and copied teach matching a subject
+        and copying much sooner than answers of one or two words do.
+        """
+        passage = self.draw_passage()
+        count = self.rng.choices((1, 2, 3), (0.5, 0.35, 0.15))[0]
+        context = self.context(passage, self._others(passage.relation), count)
+        return {
+            "inputs": f"quote: {passage.subject} context: {context}",
+            "targets": passage.sentence,
+            "relation": passage.relation,
+        }
+
     def _others(self, relation: str) -> Iterator[Passage]:
         while True:
             yield self.draw_passage(relation if self.rng.random() < 0.6 else None)

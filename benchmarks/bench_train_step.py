@@ -1,0 +1,112 @@
+"""A training step against Hugging Face's PyTorch T5 with its Adafactor, on the CPU.
+
+    BENCH_TORCH_PYTHON=path/to/python python benchmarks/bench_train_step.py
+
+T5 1.1 with embed 256, 4 + 4 layers, 8 heads of 32, MLP 1024, vocabulary 8,192; batch 32, inputs
+128, targets 64, float32. Without PyTorch only our own figures are printed.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import rivals
+
+SIZES = dict(vocab=8192, embed=256, heads=8, head=32, layers=4, mlp=1024)
+BATCH, INPUTS, TARGETS = 32, 128, 64
+
+
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shape = (BATCH, INPUTS), (BATCH, TARGETS)
+    return tuple(rng.integers(2, SIZES["vocab"], s).astype(np.int32) for s in shape)
+
+
+def ours() -> None:
+    import jax
+
+    from kaft_promot.models import T5Config, init_params
+    from kaft_promot.scale.mesh import MeshConfig
+    from kaft_promot.training import FULL, Adafactor, init_state, make_train_step
+
+    config = T5Config(
+        vocab_size=SIZES["vocab"],
+        emb_dim=SIZES["embed"],
+        num_heads=SIZES["heads"],
+        head_dim=SIZES["head"],
+        num_encoder_layers=SIZES["layers"],
+        num_decoder_layers=SIZES["layers"],
+        mlp_dim=SIZES["mlp"],
+    )
+    optimizer = Adafactor(learning_rate=1e-3)
+    mesh = MeshConfig().make()
+    state = init_state(init_params(config, jax.random.key(0)), optimizer, FULL, mesh, 0)
+    step = make_train_step(config, optimizer)
+    inputs, targets = batch()
+    features = {
+        "encoder_input_tokens": inputs,
+        "decoder_target_tokens": targets,
+        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+        "decoder_loss_weights": np.ones_like(targets),
+    }
+
+    def work() -> None:
+        nonlocal state
+        state, metrics = step(state, features)
+        jax.block_until_ready(metrics)
+
+    rivals.serve(work)
+
+
+def hugging_face() -> None:
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    network = transformers.T5ForConditionalGeneration(
+        transformers.T5Config(
+            vocab_size=SIZES["vocab"],
+            d_model=SIZES["embed"],
+            d_kv=SIZES["head"],
+            d_ff=SIZES["mlp"],
+            num_heads=SIZES["heads"],
+            num_layers=SIZES["layers"],
+            num_decoder_layers=SIZES["layers"],
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=False,
+            dropout_rate=0.0,
+            decoder_start_token_id=0,
+        )
+    ).train()
+    optimizer = transformers.optimization.Adafactor(
+        network.parameters(), lr=1e-3, relative_step=False, warmup_init=False
+    )
+    inputs, targets = (torch.tensor(x, dtype=torch.long) for x in batch())
+
+    def work() -> None:
+        optimizer.zero_grad()
+        network(input_ids=inputs, labels=targets).loss.backward()
+        optimizer.step()
+
+    rivals.serve(work)
+
+
+WORKERS = {"kaft-promot": ours, "Hugging Face": hugging_face}
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        WORKERS[sys.argv[1]]()
+        return
+    names = {"kaft-promot": sys.executable}
+    python = rivals.torch_python()
+    if python:
+        names["Hugging Face"] = python
+    else:
+        print("no PyTorch here: set BENCH_TORCH_PYTHON to a Python with torch and transformers")
+    rivals.compare("Training step, 11.5 M parameters, CPU", __file__, names, rounds=5, unit="step")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Times two programs in turn, each in a process of its own, and prints their ratio.
+
+A worker is a script that, started with a name, prepares itself, prints `ready`, does one piece of
+work for each line it reads, answers with the seconds it took, and at the end with its peak memory.
+Taking turns lets both see the same noise of the machine; processes of their own give each its own
+threads and memory.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+
+def torch_python() -> str | None:
+    """The Python that has PyTorch and transformers: BENCH_TORCH_PYTHON, or this one; else None."""
+    python = os.environ.get("BENCH_TORCH_PYTHON", sys.executable)
+    found = subprocess.run([python, "-c", "import torch, transformers"], capture_output=True)
+    return python if found.returncode == 0 else None
+
+
+class Worker:
+    """A running worker process."""
+
+    def __init__(self, python: str, script: str, name: str):
+        environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)}
+        self._process = subprocess.Popen(
+            [python, script, name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        self._read("ready")
+
+    def _read(self, what: str) -> str:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(f"{what} "):
+                return line.removeprefix(f"{what} ").strip()
+        raise SystemExit(f"a benchmark worker ended early: {self._process.args}")
+
+    def work(self) -> float:
+        """Seconds of one piece of work."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return float(self._read("seconds"))
+
+    def close(self) -> float:
+        """Ends the worker; returns its peak memory in GB."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        peak = float(self._read("peak"))
+        self._process.wait()
+        return peak
+
+
+def serve(work: Callable[[], None], warm_up: int = 2) -> None:
+    """The worker's side: warms up, then works whenever a line arrives."""
+    for _ in range(warm_up):
+        work()
+    print("ready .", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        work()
+        print(f"seconds {time.perf_counter() - start}", flush=True)
+    # Linux counts in KiB.
+    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}", flush=True)
+
+
+def compare(what: str, script: str, names: dict[str, str], rounds: int, unit: str) -> None:
+    """Prints seconds (median, range), peak memory, and each rival's seconds over the first's.
+
+    Args:
+      what: the heading.
+      script: path of the worker script.
+      names: worker name -> the Python that runs it; the first one is ours.
+      rounds: turns that each gets.
+      unit: what one piece of work is.
+    """
+    workers = {name: Worker(python, script, name) for name, python in names.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name, worker in workers.items():
+            seconds[name].append(worker.work())
+    print(f"\n{what} ({rounds} interleaved rounds)")
+    print(f"{'':16}{'s/' + unit + ' median':>20}{'min':>8}{'max':>8}{'peak GB':>9}  ratio to ours")
+    ours = seconds[next(iter(names))]
+    for name, values in seconds.items():
+        pairs = sorted(theirs / mine for theirs, mine in zip(values, ours, strict=True))
+        ratio = f"{statistics.median(pairs):.2f} [{pairs[0]:.2f}, {pairs[-1]:.2f}]"
+        print(
+            f"{name:16}{statistics.median(values):20.3f}{min(values):8.3f}{max(values):8.3f}"
+            f"{workers[name].close():9.2f}  {ratio}"
+        )
