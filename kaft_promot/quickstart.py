@@ -155,10 +155,11 @@ def _make_records(folder: pathlib.Path, settings: Quickstart) -> pathlib.Path:
         _write_questions([facts_lib.to_example(fact) for fact in chosen], questions)
         predictor = predictor or load_predictor(settings.base_checkpoint, max_decode_length=16)
         name = checkpoint_name(settings.base_checkpoint, predictor.params)
-        probe_file(predictor, questions, answers, checkpoint=name, progress=True)
+        probe_file(predictor, questions, answers, checkpoint=name, format="jsonl", progress=True)
         summary = augment_file(
             questions,
             records,
+            format="jsonl",
             proposer="relation",
             irrelevant_kinds="random",
             parametric_answers=answers,
