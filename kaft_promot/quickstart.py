@@ -93,7 +93,7 @@ def run(output_dir: str | os.PathLike[str], bindings: list[str] | None = None) -
       UserError: if the folder holds a run with other settings, or a part fails.
     """
     parse_gin([RECIPE], bindings or [])
-    settings = Quickstart()
+    settings = Quickstart()  # type: ignore[call-arg]  # gin fills it from the recipe
     folder = pathlib.Path(output_dir)
     started = time.monotonic()
     _claim(folder, settings)
@@ -151,7 +151,8 @@ def _make_records(folder: pathlib.Path, settings: Quickstart) -> pathlib.Path:
         chosen = [fact for fact in facts if fact.split == fact_split and fact.sentences]
         if split != "train":
             chosen = chosen[: settings.questions]
-        questions, answers = records / f"{split}.questions.jsonl", records / f"{split}.answers.jsonl"
+        questions = records / f"{split}.questions.jsonl"
+        answers = records / f"{split}.answers.jsonl"
         _write_questions([facts_lib.to_example(fact) for fact in chosen], questions)
         predictor = predictor or load_predictor(settings.base_checkpoint, max_decode_length=16)
         name = checkpoint_name(settings.base_checkpoint, predictor.params)
@@ -171,7 +172,7 @@ def _make_records(folder: pathlib.Path, settings: Quickstart) -> pathlib.Path:
 
 
 def _write_questions(examples: list[QAExample], path: pathlib.Path) -> None:
-    """Writes what `kaft-promot augment` reads: the quickstart takes the way of a user's own data."""
+    """Writes what `kaft-promot augment` reads: the quickstart goes the way of a user's data."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(dataclasses.asdict(e), ensure_ascii=False) + "\n" for e in examples]
     path.write_text("".join(lines), encoding="utf-8")

@@ -58,7 +58,7 @@ def dropout(config: T5Config) -> nn.Dropout:
 
 
 class Mlp(nn.Module):
-    """T5's feed-forward block: `wi` (T5 1.0) or the product of `wi_0`, `wi_1` (T5 1.1), then `wo`."""
+    """T5's feed-forward: `wi` (T5 1.0) or the product of `wi_0` and `wi_1` (T5 1.1), then `wo`."""
 
     config: T5Config
 

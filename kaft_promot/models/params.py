@@ -69,10 +69,8 @@ def logical_axes(params: Mapping[str, Any]) -> Params:
     """
     axes = {}
     for path, value in flatten(params).items():
-        for pattern, names in _AXES:
-            if re.fullmatch(pattern, path):
-                break
-        else:
+        names = next((names for end, names in _AXES if re.fullmatch(end, path)), None)
+        if names is None:
             raise ValueError(f"parameter {path}: no rule names its axes; add one to {__name__}")
         axes[path] = (("layers",) if _STACKED.fullmatch(path) else ()) + names
         if len(axes[path]) != len(value.shape):

@@ -130,7 +130,9 @@ class Encoder(nn.Module):
         if config.prompt_rows:
             embedded_BxLxD = PromptTable(config, name="prompt")(tokens_BxL, embedded_BxLxD)
         bias = RelativePositionBias(config, bidirectional=True, name="relpos_bias")
-        bias_BxHxLxL = bias(tokens_BxL.shape[1]) + mask_to_bias(mask_BxHxLxL, config.dtype)
+        bias_BxHxLxL = bias(tokens_BxL.shape[1]) + mask_to_bias(
+            mask_BxHxLxL, jnp.dtype(config.dtype)
+        )
         x_BxLxD = dropout(config)(embedded_BxLxD, deterministic=deterministic)
         layer = _rematerialised(EncoderLayer, config, static=3)
         if config.scan_layers:
@@ -178,8 +180,8 @@ class Decoder(nn.Module):
         """Float32 logits `[B, T, V]` for every position at once."""
         config = self.config
         self_bias = self.relpos_bias(tokens_BxT.shape[1])
-        self_bias = self_bias + mask_to_bias(self_mask, config.dtype)
-        cross_bias = mask_to_bias(cross_mask, config.dtype)
+        self_bias = self_bias + mask_to_bias(self_mask, jnp.dtype(config.dtype))
+        cross_bias = mask_to_bias(cross_mask, jnp.dtype(config.dtype))
         x_BxTxD = self.drop(embed(tokens_BxT), deterministic=deterministic)
         inputs = (encoded_BxLxD, self_bias, cross_bias)
         if config.scan_layers:
@@ -230,8 +232,8 @@ class Decoder(nn.Module):
         length = cache["layers"][0]["self_key"].shape[-1]
         key_position_T = jnp.arange(length, dtype=jnp.int32)
         self_bias = self.relpos_bias.at(key_position_T - position)[None, :, None]
-        self_bias = self_bias + mask_to_bias(key_position_T <= position, config.dtype)
-        cross_bias = mask_to_bias(padding_mask(cache["encoder_mask"]), config.dtype)
+        self_bias = self_bias + mask_to_bias(key_position_T <= position, jnp.dtype(config.dtype))
+        cross_bias = mask_to_bias(padding_mask(cache["encoder_mask"]), jnp.dtype(config.dtype))
         x_Bx1xD = embed(token_B[:, None])
         layers = []
         for layer, layer_cache in zip(self.layers, cache["layers"], strict=True):

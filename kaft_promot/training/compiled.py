@@ -50,8 +50,8 @@ class TrainStep:
         new, metrics = run(live, state.frozen, batch)
         return dataclasses.replace(new, frozen=state.frozen), metrics
 
-    def compile(self, state: TrainState, batch: Mapping[str, jax.ShapeDtypeStruct]) -> None:
-        """Compiles ahead of the first call, for a batch of these shapes and shardings."""
+    def compile(self, state: TrainState, batch: Mapping[str, Any]) -> None:
+        """Compiles ahead of the first call, for batches of the shapes and shardings of this one."""
         batch = model_features(batch)
         live = dataclasses.replace(state, frozen={})
         key = self._key(live, batch)

@@ -152,7 +152,7 @@ def train(
         opening = pool.submit(open_feed, train_dataset_cfg, **processes)
         blank = blank_batch(train_dataset_cfg, jax.process_count())
         if blank is not None:
-            step_fn.compile(state, shard_batch(blank, mesh))
+            step_fn.compile(state, shard_batch(model_features(blank), mesh))
         feed = opening.result()
     evaluate = None
     if train_eval_dataset_cfg is not None:

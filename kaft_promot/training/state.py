@@ -83,7 +83,7 @@ def _copy(tree: Any) -> Any:
 
 
 def model_features(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The features of `batch` that the step reads.
+    """The features of `batch` that the step reads, in its dtypes: int32, weights float32.
 
     Raises:
       UserError: if one that it needs is missing.
@@ -91,4 +91,8 @@ def model_features(batch: Mapping[str, Any]) -> dict[str, Any]:
     missing = [name for name in FEATURES if name not in batch]
     if missing:
         raise UserError(f"the batch has no {', '.join(missing)}; it has {', '.join(sorted(batch))}")
-    return {name: batch[name] for name in (*FEATURES, *OPTIONAL_FEATURES) if name in batch}
+    return {
+        name: batch[name].astype(np.float32 if name == "decoder_loss_weights" else np.int32)
+        for name in (*FEATURES, *OPTIONAL_FEATURES)
+        if name in batch
+    }

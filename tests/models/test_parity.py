@@ -25,7 +25,9 @@ def load(variant):
 def loss_and_logits(params, config, arrays):
     targets = jnp.asarray(arrays["decoder_target_tokens"])
     logits = Transformer(config).apply(
-        {"params": params}, arrays["encoder_input_tokens"], jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+        {"params": params},
+        arrays["encoder_input_tokens"],
+        jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1],
     )
     log_probabilities = jax.nn.log_softmax(logits)
     chosen = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)[..., 0]

@@ -47,9 +47,7 @@ def apply(config, params, *args, **kwargs):
 
 def test_packed_logits_equal_unpacked(params):
     lengths = [(5, 3), (7, 4), (2, 1)]
-    examples = [
-        (random_tokens((1, n), n), random_tokens((1, t), t + 50)) for n, t in lengths
-    ]
+    examples = [(random_tokens((1, n), n), random_tokens((1, t), t + 50)) for n, t in lengths]
     inputs, targets, in_segments, out_segments = (np.zeros((1, 16), np.int32) for _ in range(4))
     at = out = 0
     for segment, (x, y) in enumerate(examples, 1):

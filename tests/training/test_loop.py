@@ -243,6 +243,31 @@ def test_bad_arguments_are_user_errors(tmp_path, base, arguments, message):
         run(tmp_path, 2, **start, **arguments)
 
 
+def test_a_dataset_config_compiles_before_its_first_batch(tmp_path, base, monkeypatch):
+    from kaft_promot.feeding import DatasetConfig
+    from kaft_promot.training.compiled import TrainStep
+
+    np.savez(tmp_path / "saved.npz", **{name: x[None] for name, x in batch().items()})
+    config = DatasetConfig(
+        mixture_or_task_name="none",
+        task_feature_lengths={"inputs": 8, "targets": 5},
+        batch_size=4,
+        saved=str(tmp_path / "saved.npz"),
+    )
+    compiled = []
+    compile_ahead = TrainStep.compile
+
+    def noted(self, *arguments):
+        compile_ahead(self, *arguments)
+        compiled.append(self)
+
+    monkeypatch.setattr(TrainStep, "compile", noted)
+    params = run(None, 3, initial_params=base, train_dataset_cfg=config)
+    assert len(compiled[0]._compiled) == 1  # and the run's batches needed no other program:
+    assert not any(jitted._cache_size() for jitted in compiled[0]._jitted.values())
+    assert_same(params, run(None, 3, initial_params=base, train_dataset_cfg=lambda: [batch()] * 3))
+
+
 def test_metrics_rows_hold_plain_numbers(tmp_path):
     writer = MetricWriter(tmp_path, 0, tensorboard=False)
     writer.write(3, {"loss": np.float32(0.1), "bad": float("nan")})
