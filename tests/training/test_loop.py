@@ -262,10 +262,14 @@ def test_a_dataset_config_compiles_before_its_first_batch(tmp_path, base, monkey
         compiled.append(self)
 
     monkeypatch.setattr(TrainStep, "compile", noted)
-    params = run(None, 3, initial_params=base, train_dataset_cfg=config)
+    fresh = Adafactor(learning_rate=0.123)  # no other test's programs
+    params = run(None, 3, initial_params=base, train_dataset_cfg=config, optimizer=fresh)
     assert len(compiled[0]._compiled) == 1  # and the run's batches needed no other program:
     assert not any(jitted._cache_size() for jitted in compiled[0]._jitted.values())
-    assert_same(params, run(None, 3, initial_params=base, train_dataset_cfg=lambda: [batch()] * 3))
+    other = run(
+        None, 3, initial_params=base, train_dataset_cfg=lambda: [batch()] * 3, optimizer=fresh
+    )
+    assert_same(params, other)
 
 
 def test_metrics_rows_hold_plain_numbers(tmp_path):
