@@ -62,6 +62,30 @@ def test_flat_squad(write_rows: Write) -> None:
     assert (third.answers, third.is_impossible) == (("France",), False)
 
 
+@pytest.mark.parametrize("field", ["source", "relation", "answer_type", "subject"])
+def test_a_labelled_row_with_more_than_squads_fields_is_plain(
+    write_rows: Write, field: str
+) -> None:
+    row = FLAT | {field: "P131"}
+    impossible = row | {"id": "a2", "answers": [], "is_impossible": True}
+    path = write_rows("rows.jsonl", [row, impossible])
+    assert detect_format(path) == "jsonl"
+    first, second = read_examples(path)
+    assert getattr(first, field) == getattr(second, field) == "P131"
+    assert (first.answers, first.title) == (("France", "in France"), "Normans")
+    assert (second.answers, second.is_impossible) == ((), True)
+
+
+def test_an_unlabelled_row_with_offsets_stays_squad(write_rows: Write) -> None:
+    """Only SQuAD's reader knows that its empty answers mean unanswerable."""
+    row = FLAT | {"answers": {"text": [], "answer_start": []}, "source": "adversarial"}
+    del row["is_impossible"]
+    path = write_rows("rows.jsonl", [row])
+    assert detect_format(path) == "squad"
+    (example,) = read_examples(path)
+    assert example.is_impossible
+
+
 @pytest.mark.parametrize("indent", [None, 1])
 def test_nested_squad(tmp_path: pathlib.Path, indent: int | None) -> None:
     answers = [{"text": "France", "answer_start": 15}]
@@ -97,6 +121,13 @@ def test_nested_squad_cut_off(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "cut.json"
     path.write_text(json.dumps(nested("1.1", answers=[]), indent=1)[:-20])
     with pytest.raises(UserError, match=r"cut.json:\d+: malformed JSON.*cut off"):
+        list(read_examples(path))
+
+
+def test_nested_squad_too_deep(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text('{"data": ' + "[" * 100_000)
+    with pytest.raises(UserError, match="deep.json: malformed JSON"):
         list(read_examples(path))
 
 

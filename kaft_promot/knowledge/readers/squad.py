@@ -19,6 +19,8 @@ from kaft_promot.knowledge.readers import base
 from kaft_promot.knowledge.records import QAExample
 
 SOURCE = "squad"
+# What only the plain reader takes from a row.
+_PLAIN_FIELDS = frozenset({"source", "relation", "answer_type", "subject"})
 
 
 def _to_example(place: files.Place, row: Mapping[str, Any]) -> QAExample:
@@ -55,6 +57,8 @@ def _load(path: files.PathLike) -> Any:
             f"{path}:{error.lineno}: malformed JSON ({error.msg} at column {error.colno}); "
             "the file may be cut off"
         ) from error
+    except (RecursionError, ValueError) as error:  # too deep, or a number of thousands of digits
+        raise UserError(f"{path}: malformed JSON ({error})") from error
 
 
 def _items(parent: Any, key: str, place: files.Place, rejects: files.Rejects) -> list[Any]:
@@ -110,12 +114,17 @@ def _read(path: files.PathLike, rejects: files.Rejects) -> Iterator[base.Placed]
 
 
 def _matches_row(row: Mapping[str, Any]) -> bool:
-    """Flat SQuAD rows name their article or carry its label; other rows are plain JSONL."""
+    """Whether a row is flat SQuAD: it has the label of version 2.0, or answers with offsets.
+
+    A labelled row with a field that SQuAD has not is left to the plain reader, which reads it
+    equally and keeps that field. Without a label only this reader knows that no answers means
+    unanswerable.
+    """
     if not {"id", "context", "question", "answers"} <= row.keys():
         return False
-    return "is_impossible" in row or (
-        isinstance(row["answers"], Mapping) and "answer_start" in row["answers"]
-    )
+    if "is_impossible" in row:
+        return _PLAIN_FIELDS.isdisjoint(row)
+    return isinstance(row["answers"], Mapping) and "answer_start" in row["answers"]
 
 
 READER = base.Reader(name="squad", read=_read, matches_row=_matches_row, matches_head=_is_nested)
