@@ -2,7 +2,7 @@
 FILE --output DIR`.
 
 Writes `facts.jsonl.gz`, `quickstart.facts.jsonl.gz` (what the package ships of them),
-`vocab.model`, `train.{closed_book,reading,fewshot}.jsonl`, `validation.*.jsonl`,
+`vocab.model`, `train.{closed_book,reading,quote,fewshot}.jsonl`, `validation.*.jsonl`,
 `test.reading.jsonl`, `fewshot/{task}.{train,validation}.jsonl` and `statistics.json`; the same
 bytes for the same seed.
 """
@@ -29,6 +29,7 @@ from kaft_promot.mini.reading import Reader, held_out_examples
 from kaft_promot.mini.vocabulary import PIECES, train_vocabulary, training_text, wiki_sentences
 
 INPUT_LENGTH, TARGET_LENGTH = 128, 40  # tokens with the end token; longer examples are left out
+READING, QUOTE, FEWSHOT = 240_000, 80_000, 12_000  # training examples; FEWSHOT: of every task
 
 
 class Writer:
@@ -101,9 +102,10 @@ def build(
     passages: Sequence[Path],
     output: Path,
     seed: int = 0,
-    reading: int = 240_000,
-    quote: int = 80_000,
-    fewshot: int = 12_000,
+    *,
+    reading: int = READING,
+    quote: int = QUOTE,
+    fewshot: int = FEWSHOT,
     sizes: facts_lib.SplitSizes = facts_lib.DEFAULT_SIZES,
     pieces: int = PIECES,
 ) -> dict[str, object]:
@@ -189,9 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--nq", type=Path, help="Natural Questions as JSONL")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--reading", type=int, default=240_000, help="reading examples")
+    parser.add_argument("--reading", type=int, default=READING, help="reading examples")
+    parser.add_argument("--quote", type=int, default=QUOTE, help="quoting examples")
     parser.add_argument(
-        "--fewshot", type=int, default=12_000, help="examples of every few-shot task"
+        "--fewshot", type=int, default=FEWSHOT, help="examples of every few-shot task"
     )
     args = parser.parse_args(arguments)
     try:
@@ -201,8 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             [p for p in (args.squad, args.nq) if p],
             args.output,
             args.seed,
-            args.reading,
-            args.fewshot,
+            reading=args.reading,
+            quote=args.quote,
+            fewshot=args.fewshot,
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -37,7 +37,15 @@ def built(trex_part, sizes, passages, tmp_path_factory):
     text = "The old river runs through the valley to the sea, past fields and small towns. " * 4
     wiki = write_rows(folder / "wiki.jsonl", [{"text": text}])
     build_lib.build(
-        trex_part, wiki, [passages], folder / "out", 0, 400, 10, sizes=sizes, pieces=1500
+        trex_part,
+        wiki,
+        [passages],
+        folder / "out",
+        reading=400,
+        quote=50,
+        fewshot=10,
+        sizes=sizes,
+        pieces=1500,
     )
     return folder / "out"
 
@@ -49,7 +57,7 @@ def rows_of(path):
 def test_every_file_is_there_and_within_the_lengths(built):
     vocabulary = SentencePieceVocabulary(built / "vocab.model")
     files = sorted(built.glob("*.jsonl")) + sorted(built.glob("fewshot/*.jsonl"))
-    assert len(files) == 7 + 2 * len(TASKS)
+    assert len(files) == 9 + 2 * len(TASKS)
     for file in files:
         rows = rows_of(file)
         assert rows, file
@@ -59,6 +67,8 @@ def test_every_file_is_there_and_within_the_lengths(built):
     statistics = json.loads((built / "statistics.json").read_text())
     assert statistics["splits"]["remembered_test"] == 60
     assert statistics["files"]["train.fewshot"]["examples"] == 10 * len(TASKS)
+    quotes = statistics["files"]["train.quote"]
+    assert quotes["examples"] + quotes["too_long"] == 50
 
 
 def test_the_vocabulary_is_t5s_and_knows_every_text(built):
@@ -106,6 +116,16 @@ def test_passages_are_cut_to_the_answers_sentence(passages):
 
 def test_tokenized_text_is_joined():
     assert untokenized("He said `` no '' , twice ( it 's so )") == 'He said "no", twice (it\'s so)'
+
+
+def test_every_size_has_its_flag(tmp_path, monkeypatch):
+    told = {}
+    monkeypatch.setattr(build_lib, "build", lambda *_, **sizes: told.update(sizes) or {})
+    arguments = ["--trex", "t", "--wiki", "w", "--output", str(tmp_path)]
+    assert build_lib.main([*arguments, "--reading=1", "--quote=2", "--fewshot=3"]) == 0
+    assert told == {"reading": 1, "quote": 2, "fewshot": 3}
+    build_lib.main(arguments)
+    assert told == {"reading": 240_000, "quote": 80_000, "fewshot": 12_000}
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):

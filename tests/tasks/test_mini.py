@@ -53,7 +53,15 @@ def test_tokens_end_with_the_end_token(bound):
 def test_the_mixture_has_the_rates_of_the_table():
     mixture = seqio.get_mixture_or_task("mini_pretrain")
     rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
-    assert rates == {"mini_closed_book": 0.2, "mini_reading": 0.5, "mini_fewshot": 0.3}
+    assert rates == {
+        "mini_closed_book": 0.15,
+        "mini_reading": 0.4,
+        "mini_quote": 0.2,
+        "mini_fewshot": 0.25,
+    }
+    for name, rate in rates.items():
+        assert any(line.startswith(f"| `{name}`") and line.endswith(f"| {rate} |")
+                   for line in mini.__doc__.splitlines()), name  # fmt: skip
 
 
 def test_a_missing_folder_or_file_is_named(bound):
