@@ -13,16 +13,20 @@ from kaft_promot.interop.checkpoint import (
 )
 from kaft_promot.interop.export import export_model
 from kaft_promot.interop.native import write_native
+from kaft_promot.interop.prompts import Prompts, read_prompts, write_prompts
 from kaft_promot.interop.vocabulary import choose_vocabulary, run_vocabulary
 
 __all__ = [
     "Model",
+    "Prompts",
     "check_params",
     "choose_vocabulary",
     "export_model",
     "infer_config",
     "load_model",
     "load_params",
+    "read_prompts",
     "run_vocabulary",
     "write_native",
+    "write_prompts",
 ]

@@ -43,14 +43,33 @@ def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: not a whole safetensors file: {error}") from error
 
 
-def write_safetensors(path: pathlib.Path, tensors: Mapping[str, np.ndarray]) -> None:
+def read_metadata(path: pathlib.Path) -> dict[str, str]:
+    """The texts that a `.safetensors` file carries beside its tensors.
+
+    Raises:
+      UserError: as `read_safetensors`.
+    """
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole safetensors file: {error}") from error
+
+
+def write_safetensors(
+    path: pathlib.Path,
+    tensors: Mapping[str, np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Writes tensors to `path`, which afterwards is the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
         whole = pathlib.Path(folder, path.name)
         arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
         try:
-            save_file(arrays, str(whole), metadata={"format": "np"})
+            save_file(arrays, str(whole), metadata={**(metadata or {}), "format": "np"})
         except SafetensorError as error:
             raise OSError(f"cannot write {path}: {error}") from error
         os.chmod(whole, 0o666 & ~_umask())

@@ -12,6 +12,7 @@ from kaft_promot.models.params import (
     unrolled,
     unstack_layers,
 )
+from kaft_promot.models.prompts import attach_prompts, prompts_of, remove_prompts
 from kaft_promot.models.t5 import Transformer
 
 __all__ = [
@@ -19,9 +20,12 @@ __all__ = [
     "T5Config",
     "Transformer",
     "abstract_params",
+    "attach_prompts",
     "flatten",
     "init_params",
     "logical_axes",
+    "prompts_of",
+    "remove_prompts",
     "stack_layers",
     "unflatten",
     "unrolled",
