@@ -11,6 +11,7 @@ from kaft_promot.feeding.dataset import (
     train_iterator,
 )
 from kaft_promot.feeding.features import batch_examples
+from kaft_promot.feeding.prompts import PromptIds
 from kaft_promot.feeding.saved import save_batches, save_tokens
 from kaft_promot.feeding.vocabulary import (
     ByteVocabulary,
@@ -23,6 +24,7 @@ from kaft_promot.feeding.vocabulary import (
 __all__ = [
     "ByteVocabulary",
     "DatasetConfig",
+    "PromptIds",
     "SentencePieceVocabulary",
     "TrainIterator",
     "Vocabulary",

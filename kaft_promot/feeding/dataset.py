@@ -26,6 +26,7 @@ import gin
 from kaft_promot.errors import UserError
 from kaft_promot.feeding import pipeline, saved
 from kaft_promot.feeding.features import FEATURES, Batch
+from kaft_promot.feeding.prompts import PromptIds, check_batches, with_prompts
 
 
 @gin.configurable(module="kaft_promot.feeding")
@@ -51,6 +52,8 @@ class DatasetConfig:
         saved: read tokens from a folder written by `save_tokens`, or batches from a `.npz` file
             written by `save_batches`, instead of running the task. Needs no TensorFlow.
         prefetch: batches prepared ahead by a thread.
+        prompts: soft prompts whose placeholder ids stand in front of the inputs, in the lengths
+            above; None for none.
     """
 
     mixture_or_task_name: str
@@ -66,6 +69,7 @@ class DatasetConfig:
     cache_dir: str | None = None
     saved: str | None = None
     prefetch: int = 2
+    prompts: PromptIds | None = None
 
 
 class TrainIterator(Iterator[Batch]):
@@ -191,6 +195,8 @@ def train_iterator(
     )
     if cfg.saved and str(cfg.saved).endswith(".npz"):
         stored = saved.load_batches(cfg.saved, layout)
+        if cfg.prompts:
+            check_batches(stored.arrays["encoder_input_tokens"], cfg.prompts, cfg.saved)
         fingerprint = _digest("batches", stored.digest, cfg.num_epochs)
         return TrainIterator(
             lambda _: stored.dataset(layout.rows, cfg.num_epochs, cfg.prefetch),
@@ -199,6 +205,8 @@ def train_iterator(
             packed=False,
         )
     sources = open_sources(cfg)
+    if cfg.prompts:
+        sources = with_prompts(sources, cfg.prompts, layout.feature_lengths)
 
     def build(seed: int) -> Any:
         data = pipeline.examples(
@@ -237,8 +245,9 @@ def eval_examples(cfg: DatasetConfig, *, max_examples: int | None = None) -> lis
         max_examples: of each task; None for all.
 
     Returns:
-        One dict an example: `task` (its name), token ids as int32 arrays, and the task's other
-        fields (`inputs_pretokenized`, `targets_pretokenized`, ids, ...) as Python values.
+        One dict an example: `task` (its name), token ids as int32 arrays (`inputs` behind their
+        prompt, if `cfg.prompts` gives one), and the task's other fields (`inputs_pretokenized`,
+        `targets_pretokenized`, ids, ...) as Python values.
     """
     from kaft_promot.feeding import seqio_door
 

@@ -27,6 +27,7 @@ from kaft_promot.feeding.dataset import DatasetConfig, check_lengths
 from kaft_promot.feeding.features import FEATURES
 from kaft_promot.feeding.fingerprint import task_fingerprint
 from kaft_promot.feeding.pipeline import Source
+from kaft_promot.feeding.prompts import check_room, prepend
 from kaft_promot.feeding.seqio_vocabulary import TaskVocabulary
 from kaft_promot.feeding.token_store import TokenStore, write_store
 
@@ -229,6 +230,12 @@ def eval_examples(cfg: DatasetConfig, *, max_examples: int | None = None) -> lis
             ) from e
         if len(found) == before:
             raise UserError(f"task {task.name!r} has no examples in split {cfg.split!r}")
+        if cfg.prompts is not None:
+            room, prompt_P = cfg.prompts.room(cfg.task_feature_lengths), cfg.prompts.of(task.name)
+            lengths = np.array([len(example["inputs"]) for example in found[before:]])
+            check_room(task.name, lengths, cfg.prompts, cfg.task_feature_lengths)
+            for example in found[before:]:
+                example["inputs"] = prepend(prompt_P, example["inputs"], room)
     return found
 
 
