@@ -203,7 +203,7 @@ class Reader:
         and copying much sooner than answers of one or two words do.
         """
         passage = self.draw_passage()
-        count = self.rng.choices((1, 2, 3), (0.5, 0.35, 0.15))[0]
+        count = self.rng.choices((0, 1, 2, 3), (0.3, 0.4, 0.2, 0.1))[0]
         context = self.context(passage, self._others(passage.relation), count)
         return {
             "inputs": f"quote: {passage.subject} context: {context}",

@@ -118,3 +118,31 @@ def test_bad_schedules_are_user_errors():
         create_learning_rate_scheduler("constant * warm_up")
     with pytest.raises(UserError, match="warmup_steps"):
         create_learning_rate_scheduler("constant * linear_warmup", warmup_steps=0)
+
+
+def test_position_bias_factor_moves_biases_alone_faster():
+    axes = {
+        "encoder": {
+            "relpos_bias": {"rel_embedding": ("heads", "relpos_buckets")},
+            "encoder_norm": {"scale": ("embed",)},
+        }
+    }
+    params = {
+        "encoder": {
+            "relpos_bias": {"rel_embedding": jnp.zeros((2, 4))},
+            "encoder_norm": {"scale": jnp.ones((3,))},
+        }
+    }
+    grads = jax.tree.map(jnp.ones_like, params)
+    plain, fast = (
+        AdamW(learning_rate=0.1, position_bias_factor=factor).make(axes) for factor in (1.0, 20.0)
+    )
+    expected, _ = plain.update(grads, plain.init(params), params)
+    actual, _ = fast.update(grads, fast.init(params), params)
+    np.testing.assert_allclose(
+        actual["encoder"]["relpos_bias"]["rel_embedding"],
+        20 * expected["encoder"]["relpos_bias"]["rel_embedding"],
+    )
+    np.testing.assert_array_equal(
+        actual["encoder"]["encoder_norm"]["scale"], expected["encoder"]["encoder_norm"]["scale"]
+    )
