@@ -7,11 +7,12 @@ setting. Each part leaves its output in the folder and is skipped, or continued,
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import gin
 
@@ -23,6 +24,7 @@ from kaft_promot.evaluation.table import render
 from kaft_promot.feeding import DatasetConfig
 from kaft_promot.gin_config import parse_gin
 from kaft_promot.infer import checkpoint_name, load_predictor
+from kaft_promot.interop.native import TENSORS
 from kaft_promot.knowledge import QAExample, augment_file, probe_file
 from kaft_promot.mini import facts as facts_lib
 from kaft_promot.training import CheckpointConfig, train
@@ -37,6 +39,7 @@ SPLITS = {
     "validation": facts_lib.REMEMBERED_VALIDATION,
     "test": facts_lib.REMEMBERED_TEST,
 }
+EVALUATION_SPLITS = ("test", "validation")
 
 
 @gin.configurable
@@ -54,8 +57,13 @@ class Quickstart:
       optimizer: of every arm.
       dropout_rate: of every arm.
       evaluation_split: 'test', or 'validation' to choose settings without touching the test.
-      questions: evaluated questions (None: all of the split), each in four context kinds.
+      questions: evaluated questions (None: all of the split), each in four context kinds. Which
+        ones is decided by a hash of their facts' ids: the shipped file goes by relation, so the
+        first ones would leave relations out.
       seed: of the records, the order of the data and the intervals.
+
+    Raises:
+      UserError: an unknown split, or no arms, one twice, or one that is called like the base.
     """
 
     base_checkpoint: str = "mini"
@@ -69,6 +77,20 @@ class Quickstart:
     evaluation_split: str = "test"
     questions: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.evaluation_split not in EVALUATION_SPLITS:
+            raise UserError(
+                f"Quickstart.evaluation_split = {self.evaluation_split!r}: "
+                f"choose from {', '.join(EVALUATION_SPLITS)}"
+            )
+        if not self.arms or len({BASE_ARM, *self.arms}) != len(self.arms) + 1:
+            raise UserError(
+                f"Quickstart.arms = {self.arms!r}: name mixtures, each once; {BASE_ARM!r} is "
+                "evaluated anyway"
+            )
+        if self.questions is not None and self.questions < 1:
+            raise UserError(f"Quickstart.questions = {self.questions}: must be at least 1")
 
     def described(self) -> dict[str, object]:
         """The settings as JSON values."""
@@ -96,6 +118,7 @@ def run(output_dir: str | os.PathLike[str], bindings: list[str] | None = None) -
     settings = Quickstart()  # type: ignore[call-arg]  # gin fills it from the recipe
     folder = pathlib.Path(output_dir)
     started = time.monotonic()
+    _check_arms(folder, settings)
     _claim(folder, settings)
     _announce(1, f"ask {settings.base_checkpoint} closed book what it knows")
     records = _make_records(folder, settings)
@@ -120,12 +143,25 @@ def _announce(number: int, what: str) -> None:
     print(f"[{number}/4] {what}", flush=True)
 
 
+def _check_arms(folder: pathlib.Path, settings: Quickstart) -> None:
+    """Raises UserError for an arm that no mixture is called like, before any work starts."""
+    if all((folder / arm / TENSORS).is_file() for arm in settings.arms):
+        return
+    from kaft_promot.feeding.seqio_door import get_mixture_or_task  # imports TensorFlow
+
+    for arm in settings.arms:
+        get_mixture_or_task(arm)
+
+
 def _claim(folder: pathlib.Path, settings: Quickstart) -> None:
-    """Notes the settings, and refuses a folder that was made with others."""
+    """Notes the settings, and refuses a folder in which work was done with others."""
     path = folder / "settings.json"
     described = settings.described()
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+    if path.is_file() and any(folder.glob("records/*.answers.jsonl")):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path}: not valid JSON ({error}); delete the folder") from error
         changed = [name for name in described if found.get(name) != described[name]]
         if changed:
             raise UserError(
@@ -150,11 +186,13 @@ def _make_records(folder: pathlib.Path, settings: Quickstart) -> pathlib.Path:
             continue
         chosen = [fact for fact in facts if fact.split == fact_split and fact.sentences]
         if split != "train":
-            chosen = chosen[: settings.questions]
+            chosen = sample(chosen, settings.questions)
+        if not chosen:
+            raise UserError(f"{settings.facts}: no fact of the split {fact_split} has a sentence")
         questions = records / f"{split}.questions.jsonl"
         answers = records / f"{split}.answers.jsonl"
-        _write_questions([facts_lib.to_example(fact) for fact in chosen], questions)
         predictor = predictor or load_predictor(settings.base_checkpoint, max_decode_length=16)
+        _write_questions([facts_lib.to_example(fact) for fact in chosen], questions)
         name = checkpoint_name(settings.base_checkpoint, predictor.params)
         probe_file(predictor, questions, answers, checkpoint=name, format="jsonl", progress=True)
         summary = augment_file(
@@ -171,6 +209,13 @@ def _make_records(folder: pathlib.Path, settings: Quickstart) -> pathlib.Path:
     return records
 
 
+def sample(facts: Sequence[facts_lib.Fact], count: int | None) -> list[facts_lib.Fact]:
+    """`count` of the facts (None: all), whose ids have the smallest hashes, in their order."""
+    least = sorted(facts, key=lambda fact: hashlib.sha256(fact.id.encode()).digest())
+    ids = {fact.id for fact in least[:count]}
+    return [fact for fact in facts if fact.id in ids]
+
+
 def _write_questions(examples: list[QAExample], path: pathlib.Path) -> None:
     """Writes what `kaft-promot augment` reads: the quickstart goes the way of a user's data."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +227,7 @@ def _train_arm(
     model_dir: pathlib.Path, records: pathlib.Path, arm: str, settings: Quickstart
 ) -> None:
     """Fine-tunes the base on one arm's mixture, unless its final parameters are there."""
-    if (model_dir / "model.safetensors").is_file():
+    if (model_dir / TENSORS).is_file():
         return
     with gin.unlock_config():
         gin.bind_parameter("kaft_records.directory", str(records))
@@ -216,6 +261,9 @@ def _evaluate(
         str(records / f"{settings.evaluation_split}.jsonl"),
         arm=arm,
         rows_path=folder / "rows.jsonl",
-        checkpoint=checkpoint_name(checkpoint, predictor.params),
+        # Named by the arm, so that the folder may be moved or written otherwise.
+        checkpoint=checkpoint_name(
+            settings.base_checkpoint if arm == BASE_ARM else arm, predictor.params
+        ),
         note={"seed": settings.seed, "steps": 0 if arm == BASE_ARM else settings.train_steps},
     )
