@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from kaft_promot.errors import UserError
+from kaft_promot.knowledge import files
 from kaft_promot.knowledge.records import QAExample
 from kaft_promot.knowledge.relations import RELATIONS
 
@@ -111,17 +112,16 @@ def read_rows(directory: str | Path) -> Iterator[dict]:
     if not paths:
         raise UserError(f"{directory}: no trex*.jsonl.gz here; give the folder of the T-REx files")
     for path in paths:
-        opened = (
-            gzip.open(path, "rt", encoding="utf-8")
-            if path.suffix == ".gz"
-            else open(path, encoding="utf-8")
-        )
-        with opened as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(f"{path}:{number}: not a JSON object ({error.msg})") from error
+        yield from json_rows(path)
+
+
+def json_rows(path: str | Path) -> Iterator[dict]:
+    """The JSON objects of a file's lines, plain or gzip.
+
+    Raises:
+      UserError: the file cannot be read, or a line is no JSON object; names file and line.
+    """
+    return (row for _, row in files.read_jsonl(path, files.Rejects(strict=True)))
 
 
 def read_facts(directory: str | Path) -> list[Fact]:
@@ -314,11 +314,12 @@ def load_facts(path: str | Path | None = None) -> list[Fact]:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such facts file")
     facts = []
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                row = json.loads(line)
-                facts.append(Fact(**{**row, "sentences": tuple(row["sentences"])}))
-            except (json.JSONDecodeError, TypeError, KeyError) as error:
-                raise UserError(f"{path}:{number}: not a fact ({error})") from error
+    for place, row in files.read_jsonl(path, files.Rejects(strict=True)):
+        try:
+            fact = Fact(**{**row, "sentences": tuple(row["sentences"])})
+        except (TypeError, KeyError) as error:
+            raise UserError(f"{place}: not a fact ({error})") from error
+        if fact.relation not in RELATIONS:
+            raise UserError(f"{place}: not a fact (the relation {fact.relation!r} is unknown)")
+        facts.append(fact)
     return facts

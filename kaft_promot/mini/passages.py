@@ -4,32 +4,13 @@ practice in copying.
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from kaft_promot.errors import UserError
-from kaft_promot.mini.facts import find_words
+from kaft_promot.mini.facts import find_words, json_rows
 
 MAX_CHARS, MAX_ANSWER_WORDS = 220, 5
-
-
-def _lines(path: str | Path) -> Iterator[dict]:
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file")
-    opened = (
-        gzip.open(path, "rt", encoding="utf-8")
-        if str(path).endswith(".gz")
-        else open(path, encoding="utf-8")
-    )
-    with opened as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}:{number}: not a JSON object ({error.msg})") from error
 
 
 def untokenized(text: str) -> str:
@@ -42,7 +23,7 @@ def read_passages(path: str | Path) -> Iterator[dict[str, str]]:
     """`question`, `context` (the answer's sentence) and `answer` of every short answer of a JSONL
     file.
     """
-    for row in _lines(path):
+    for row in json_rows(path):
         if row.get("is_impossible") or not row.get("answers"):
             continue
         answer, context = (
@@ -65,7 +46,7 @@ def read_passages(path: str | Path) -> Iterator[dict[str, str]]:
 
 def read_wiki(path: str | Path, limit: int = 600) -> Iterator[str]:
     """First paragraphs of the articles of a JSONL file with `text`."""
-    for number, row in enumerate(_lines(path)):
+    for number, row in enumerate(json_rows(path)):
         if number >= limit:
             return
         yield from (p for p in row["text"].split("\n")[:12] if len(p) > 60)

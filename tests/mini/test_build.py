@@ -134,6 +134,6 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert "no trex*.jsonl.gz" in capsys.readouterr().err
     (tmp_path / "trex.jsonl").write_text('{"id": 1\n')
     assert build_lib.main(arguments) == 2
-    assert "trex.jsonl:1: not a JSON object" in capsys.readouterr().err
-    with pytest.raises(UserError, match="none.jsonl: no such file"):
+    assert "trex.jsonl:1: malformed_json: " in capsys.readouterr().err
+    with pytest.raises(UserError, match="none.jsonl: there is no such file"):
         list(read_passages(tmp_path / "none.jsonl"))

@@ -98,6 +98,20 @@ def test_a_broken_facts_file_names_its_line(tmp_path):
         out.write(json.dumps({"id": "a"}) + "\n")
     with pytest.raises(UserError, match="facts.jsonl.gz:1"):
         facts_lib.load_facts(path)
+    sound = {"id": "a", "relation": "P19", "subject": "Ada", "answer": "Kent", "split": "x"}
+    sound |= {"subject_uri": "Q1", "object_uri": "Q2", "sentences": ["Ada is from Kent."]}
+    for line, message in (
+        (json.dumps(sound | {"relation": "P0"}).encode(), "relation 'P0' is unknown"),
+        (json.dumps(sound).encode()[:-9], "malformed_json"),
+        (b'{"id": "\xff"}', "invalid_utf8"),
+        (b"[]", "malformed_json"),
+    ):
+        path.write_bytes(json.dumps(sound).encode() + b"\n" + line)  # plain serves as well
+        with pytest.raises(UserError, match=f"facts.jsonl.gz:2.*{message}"):
+            facts_lib.load_facts(path)
+    path.write_bytes(gzip.compress(json.dumps(sound).encode() * 99)[:-20])
+    with pytest.raises(UserError, match="gzip file is damaged"):
+        facts_lib.load_facts(path)
     with pytest.raises(UserError, match="no such facts file"):
         facts_lib.load_facts(tmp_path / "none.jsonl.gz")
 

@@ -148,3 +148,18 @@ def test_held_out_examples_ask_every_fact_of_the_split(split_part):
         for sentence in own:
             left = left.replace(sentence, "")
         assert not left.strip()  # the other sentences are of the same split
+
+
+def test_a_quote_is_the_sentence_about_its_subject(split_part):
+    reader = Reader(split_part, 3)
+    held_out = {s for f in split_part if f.split in facts_lib.UNREAD for s in f.sentences}
+    several = 0
+    for _ in range(200):
+        row = reader.draw_quote()
+        subject = row["inputs"].split(" context: ")[0].removeprefix("quote: ")
+        assert find_words(subject, row["targets"])
+        assert row["targets"] in context_of(row) and row["targets"] not in held_out
+        others = context_of(row).replace(row["targets"], " ", 1)
+        assert not find_words(subject, others)
+        several += bool(others.strip())
+    assert several > 150
