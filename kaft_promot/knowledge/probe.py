@@ -25,6 +25,8 @@ from kaft_promot.knowledge.targets import format_input, split_source
 CHUNK = 512
 """Questions between two writes: at most so many answers are asked again after a stop."""
 
+_ROW_START = b'{"id": "'
+
 
 class Generator(Protocol):
     """The part of `decoding.Predictor` that a probe uses."""
@@ -169,12 +171,21 @@ def _chunks(examples: Iterable[QAExample], size: int) -> Iterator[list[QAExample
 
 
 def _resume(path: pathlib.Path, checkpoint: str) -> dict[str, tuple[str, str]]:
-    """The answers in a file: id -> (question, answer); a last line that was cut is removed."""
+    """The answers in a file: id -> (question, answer); a last line that was cut is removed.
+
+    Nothing is removed from a file that is not a probe's.
+    """
     if not path.exists():
         return {}
-    _drop_cut_line(path)
+    whole, cut = _split_cut_line(path)
     done: dict[str, tuple[str, str]] = {}
-    for place, row in files.read_jsonl(path, files.Rejects(strict=True)):
+    for number, line in enumerate(whole.splitlines(), start=1):
+        if not line.strip():
+            continue
+        place = files.Place(str(path), number)
+        row, reason, detail = files.parse_line(line)
+        if row is None:
+            raise UserError(f"{place}: {reason}: {detail}; give a new output file")
         if row.get("checkpoint") != checkpoint:
             raise UserError(
                 f"{place}: answers of the checkpoint {row.get('checkpoint')!r}, not of "
@@ -184,15 +195,23 @@ def _resume(path: pathlib.Path, checkpoint: str) -> dict[str, tuple[str, str]]:
         if not all(isinstance(field, str) for field in fields):
             raise UserError(f"{place}: no row of a probe; give a new output file")
         done[str(fields[0])] = (str(fields[1]), str(fields[2]))
+    if cut:
+        os.truncate(path, len(whole))
     return done
 
 
-def _drop_cut_line(path: pathlib.Path) -> None:
-    with path.open("rb+") as stream:
-        content = stream.read()
-        sound = content.rfind(b"\n") + 1
-        if sound != len(content):
-            stream.truncate(sound)
+def _split_cut_line(path: pathlib.Path) -> tuple[bytes, bytes]:
+    """A file's whole lines, and what stands after the last line's end.
+
+    Raises:
+      UserError: the file cannot be read, or the end is not how a row of a probe begins.
+    """
+    content = files.check_input(path).read_bytes()
+    end = content.rfind(b"\n") + 1
+    whole, cut = content[:end], content[end:]
+    if not cut.startswith(_ROW_START[: len(cut)]):
+        raise UserError(f"{path}:{whole.count(10) + 1}: no row of a probe; give a new output file")
+    return whole, cut
 
 
 def _append(path: pathlib.Path, text: str) -> None:

@@ -65,6 +65,25 @@ def test_answers_of_another_probe_are_refused(
         probe(Model(), people, checkpoint="mini", output=path)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a line without an end",
+        b'{"question": "a question file"}',
+        b'{"id": "q0", "question": "?", "answers": ["x"]}\n{"id": "q1"',
+        b"\xff\n",
+    ],
+)
+def test_a_file_that_is_no_probes_is_left_as_it_was(
+    people: list[QAExample], tmp_path: pathlib.Path, content: bytes
+) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"mine.txt:1: .*give a new output file"):
+        probe(Model(), people, checkpoint="mini", output=path)
+    assert path.read_bytes() == content
+
+
 def test_probing_a_file(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "questions.jsonl"
     rows = [{"id": str(i), "question": f"Who is {i} ?", "answers": ["x"]} for i in range(3)]
