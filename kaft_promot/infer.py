@@ -5,7 +5,6 @@ command again continues where it was stopped.
 """
 
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from kaft_promot.errors import UserError
 from kaft_promot.evaluation.rows import Row, RowWriter
 from kaft_promot.feeding import DatasetConfig, eval_examples, load_vocabulary
 from kaft_promot.interop import choose_vocabulary, load_model
+from kaft_promot.knowledge import files
 from kaft_promot.knowledge.targets import format_input
 from kaft_promot.models import Params, T5Config, flatten
 
@@ -103,7 +103,8 @@ def infer(
         assert dataset is not None
         examples, tokens = _task_prompts(dataset)
     if not examples:
-        raise UserError(f"{input_file}: no prompts in it")
+        named = input_file or (dataset and dataset.mixture_or_task_name)
+        raise UserError(f"{named}: no prompts in it")
     predictor = load_predictor(checkpoint_path, model_config, vocabulary)
     checkpoint = checkpoint_name(checkpoint_path, predictor.params)
     path = pathlib.Path(output_dir) / PREDICTIONS
@@ -134,6 +135,7 @@ def read_prompts(path: str | os.PathLike[str]) -> Iterator[Row]:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+    lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")  # a byte order mark is no text
     for number, line in enumerate(lines, start=1):
         place = f"{file}:{number}"
         try:
@@ -153,18 +155,18 @@ def _row(example_id: str, prompt: str, fields: dict[str, Any]) -> Row:
 
 
 def _json_prompt(line: str, place: str) -> tuple[dict[str, Any], str]:
-    try:
-        fields = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: not valid JSON: {error.msg} at column {error.colno}") from error
-    if not isinstance(fields, dict):
-        raise UserError(f"{place}: expected a JSON object")
+    fields, _, detail = files.parse_line(line.encode("utf-8") + b"\n")
+    if fields is None:
+        raise UserError(f"{place}: not valid JSON: {detail}")
     for name in _PROMPT_FIELDS:
         if isinstance(fields.get(name), str):
             return fields, fields[name]
-    if isinstance(fields.get("question"), str):
-        return fields, format_input(fields["question"], fields.get("context"))
-    raise UserError(f"{place}: no text in a field prompt, inputs or question")
+    question, context = fields.get("question"), fields.get("context")
+    if not isinstance(question, str):
+        raise UserError(f"{place}: no text in a field prompt, inputs or question")
+    if context is not None and not isinstance(context, str):
+        raise UserError(f"{place}: 'context' is not a text")
+    return fields, format_input(question, context)
 
 
 def _task_prompts(dataset: DatasetConfig) -> tuple[list[Row], dict[str, list[int]]]:

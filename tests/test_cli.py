@@ -148,6 +148,12 @@ INFER = ("infer", "--gin_file=runs/infer.gin", "--gin.INFER_OUTPUT_DIR=out")
         (["CHECKPOINT_PATH=gone", "INPUT_FILE=cut.jsonl"], "cut.jsonl:2: not valid JSON"),
         (["CHECKPOINT_PATH=gone", "INPUT_FILE=latin.txt"], "latin.txt:1: not UTF-8 text"),
         (["CHECKPOINT_PATH=gone", "INPUT_FILE=other.jsonl"], "other.jsonl:1: no text in a field"),
+        (
+            ["CHECKPOINT_PATH=gone", "INPUT_FILE=list.jsonl"],
+            "list.jsonl:1: 'context' is not a text",
+        ),
+        (["CHECKPOINT_PATH=gone", "INPUT_FILE=array.jsonl"], "array.jsonl:1: not valid JSON"),
+        (["CHECKPOINT_PATH=gone", "INPUT_FILE=half.jsonl"], "half of a surrogate pair"),
         (["CHECKPOINT_PATH=gone", "INPUT_FILES=q.txt"], "did you mean INPUT_FILE?"),
         (["CHECKPOINT_PATH=gone", "BATCH_SIZE=lots"], "--gin.BATCH_SIZE=lots: expected an int"),
     ],
@@ -158,6 +164,9 @@ def test_mistakes_in_runs_are_found_before_work_starts(capsys, bindings, message
     pathlib.Path("cut.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b')
     pathlib.Path("latin.txt").write_bytes("où?\n".encode("latin-1"))
     pathlib.Path("other.jsonl").write_text('{"text": "a"}\n')
+    pathlib.Path("list.jsonl").write_text('{"question": "who?", "context": ["a", "b"]}\n')
+    pathlib.Path("array.jsonl").write_text("[1]\n")
+    pathlib.Path("half.jsonl").write_text('{"prompt": "\\ud800"}\n')
     status, _, err = run(capsys, *INFER, *(f"--gin.{binding}" for binding in bindings))
     assert status == 2
     assert err.splitlines()[-1].startswith("error: ") and "Traceback" not in err
