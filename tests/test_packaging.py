@@ -1,6 +1,8 @@
 """What a wheel holds, and that it works away from the repository."""
 
+import ast
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -99,6 +101,23 @@ def test_every_dependency_has_a_lower_bound_and_a_reason():
         assert ">=" in dependency, dependency
         line = next(line for line in text.splitlines() if f'"{dependency}"' in line)
         assert "#" in line, f"{dependency}: say what it is for"
+
+
+def test_dependencies_are_those_that_the_package_imports():
+    """Each declared one is imported, and each imported one declared (or part of another)."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split("[>=]", dependency)[0].lower() for dependency in project["dependencies"]}
+    imported = set()
+    for folder in ("kaft_promot", "tasks", "eval"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                    imported.add(node.module.split(".")[0])
+    others = imported - set(sys.stdlib_module_names) - {"kaft_promot", "tensorflow"}  # seqio's
+    named = {"absl": "absl-py", "gin": "gin-config", "orbax": "orbax-checkpoint"}
+    assert {named.get(name, name).replace("_", "-").lower() for name in others} == declared
 
 
 def test_the_entry_point_is_the_command_line(wheel):
