@@ -10,12 +10,12 @@ from typing import Any
 import gin
 
 from kaft_promot.errors import UserError
-from kaft_promot.evaluation import metrics, statistics, suites
+from kaft_promot.evaluation import metrics, suites
 from kaft_promot.evaluation.formatting import interval, percent
-from kaft_promot.evaluation.report import write_report, write_results
-from kaft_promot.evaluation.results import write_json
+from kaft_promot.evaluation.report import build, write_html, write_results
 from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.runner import run_suite
+from kaft_promot.evaluation.statistics import Estimate, bootstrap
 from kaft_promot.evaluation.table import render
 from kaft_promot.feeding import DatasetConfig, eval_examples
 from kaft_promot.infer import checkpoint_name, load_predictor
@@ -61,13 +61,13 @@ def evaluate(
     with_task = dataset is not None and bool(dataset.mixture_or_task_name)
     if with_task == (data is not None):
         raise UserError("eval needs one of --gin.EVAL_DATA and --gin.MIXTURE_OR_TASK_NAME")
-    if data is not None and not pathlib.Path(data).is_file():
+    if data is not None and not pathlib.Path(data).exists():
         raise UserError(f"EVAL_DATA={data}: no such file")
     chosen = suites.get(suite, module) if dataset is None or data else task_suite(dataset)
     predictor = load_predictor(checkpoint_path, model_config, vocabulary)
     folder = pathlib.Path(output_dir)
     rows_path = folder / "rows.jsonl"
-    rows = run_suite(
+    run_suite(
         chosen,
         predictor,
         data or dataset,
@@ -75,10 +75,13 @@ def evaluate(
         rows_path=rows_path,
         checkpoint=checkpoint_name(checkpoint_path, predictor.params),
     )
+    # Everything that was evaluated into this folder, whatever this call has added.
+    results = build(rows_path, bootstrap_seed)
+    tasks = task_figures(results.rows.samples, bootstrap_seed)
+    write_results(results, folder, **({"tasks": _plain(tasks)} if tasks else {}))
     if data is None:
-        return _task_table(rows, arm, folder, bootstrap_seed)
-    results = write_report(rows_path, folder / "report.html", seed=bootstrap_seed)
-    write_results(results, folder)
+        return _task_table(tasks[arm])
+    write_html(results, folder / "report.html")
     return render(results.estimates)
 
 
@@ -115,7 +118,7 @@ def _task_examples(dataset: DatasetConfig) -> Iterator[suites.EvalExample]:
             example_id=name,
             question_id=str(example.get("source_id", example.get("id", name))),
             prompt=example["inputs_pretokenized"],
-            fields={"seqio_task": example["task"], "target": target},
+            fields={"seqio_task": example["task"], "split": dataset.split, "target": target},
         )
 
 
@@ -132,20 +135,37 @@ def _score(row: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _task_table(rows: Iterable[Row], arm: str, folder: pathlib.Path, seed: int) -> str:
-    """Writes `results.json` of one arm on SeqIO tasks; the figures as a table."""
-    by_task: dict[str, list[Row]] = {}
+def task_figures(rows: Iterable[Row], seed: int = 0) -> dict[str, dict[str, dict[str, Estimate]]]:
+    """Arm -> `{task}/{split}` -> metric -> estimate, of the rows that come from SeqIO tasks."""
+    by_task: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        by_task.setdefault(row["seqio_task"], []).append(row)
-    lines = [f"{'task':30} {'metric':12} {'percent [95 % interval]':>26} {'n':>7}"]
-    figures: dict[str, dict[str, Any]] = {}
-    for task, of_task in by_task.items():
+        if "seqio_task" in row:
+            name = f"{row['seqio_task']}/{row['split']}"
+            by_task.setdefault((row["arm"], name), []).append(row)
+    figures: dict[str, dict[str, dict[str, Estimate]]] = {}
+    for (arm, task), of_task in by_task.items():
         clusters = [row["question_id"] for row in of_task]
-        for metric in ("exact_match", "f1"):
-            values = [row["scores"][metric] for row in of_task]
-            estimate = statistics.bootstrap(values, clusters, seed)
-            figures.setdefault(task, {})[metric] = estimate.to_json()
+        figures.setdefault(arm, {})[task] = {
+            metric: bootstrap([row["scores"][metric] for row in of_task], clusters, seed)
+            for metric in ("exact_match", "f1")
+        }
+    return figures
+
+
+def _plain(figures: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) -> dict[str, Any]:
+    return {
+        arm: {
+            task: {metric: estimate.to_json() for metric, estimate in of_task.items()}
+            for task, of_task in of_arm.items()
+        }
+        for arm, of_arm in figures.items()
+    }
+
+
+def _task_table(of_arm: Mapping[str, Mapping[str, Estimate]]) -> str:
+    lines = [f"{'task':30} {'metric':12} {'percent [95 % interval]':>26} {'n':>7}"]
+    for task, of_task in of_arm.items():
+        for metric, estimate in of_task.items():
             cell = f"{percent(estimate.value)} {interval(estimate)}"
             lines.append(f"{task:30} {metric:12} {cell:>26} {estimate.n:>7}")
-    write_json({"tasks": {arm: figures}}, folder / "results.json")
     return "\n".join(lines)

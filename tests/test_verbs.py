@@ -163,8 +163,15 @@ def test_infer_and_eval_read_tasks_and_earlier_checkpoints(trained):
     assert rows[0]["prompt"] == "question: Where is 0? context: It is in Rome."
     assert rows[0]["inputs"]["targets_pretokenized"] == "Rome (from context)"
     run("eval", "--gin_file=runs/eval.gin", here, "--gin.EVAL_OUTPUT_DIR=te", *task)
+    first = json.loads(pathlib.Path("te/results.json").read_text())
+    assert first["tasks"]["model"]["kaft_relevant/train"]["exact_match"]["n"] == len(PLACES)
+    # A second arm, and records, join the first in the same folder.
+    base = ["--gin.CHECKPOINT_PATH=base", "--gin.ARM=base", "--gin.EVAL_OUTPUT_DIR=te"]
+    run("eval", "--gin_file=runs/eval.gin", *base, *task)
+    run("eval", "--gin_file=runs/eval.gin", *base, *SHORT, "--gin.EVAL_DATA=rec/train.jsonl")
     results = json.loads(pathlib.Path("te/results.json").read_text())
-    assert results["tasks"]["model"]["kaft_relevant"]["exact_match"]["n"] == len(PLACES)
+    assert results["tasks"]["model"] == first["tasks"]["model"]
+    assert set(results["tasks"]) == {"model", "base"} and set(results["arms"]) == {"base"}
 
 
 def test_export_writes_hugging_faces_form(trained):
