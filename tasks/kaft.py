@@ -172,8 +172,9 @@ def to_example(
     try:
         record = KaftRecord.from_json(row)
     except RecordError as error:
-        name = row.get("id", "without an id")
-        raise UserError(f"the record {name} in {records_folder()} is broken: {error}") from error
+        raise UserError(
+            f"the record {row.get('id', 'without an id')} is broken: {error}"
+        ) from error
     answer = choose(record)
     if answer is None:
         return None

@@ -132,7 +132,7 @@ def read_rows(
                 row = json.loads(line.decode("utf-8"))
                 if not isinstance(row, dict):
                     raise UserError(f"{path}:{line_number}: not a JSON object")
-                chosen = row if select is None else select(row)
+                chosen = row if select is None else _selected(select, row, f"{path}:{line_number}")
                 if chosen is not None:
                     rows.append((line_number, chosen))
     except KeyError as e:
@@ -144,6 +144,13 @@ def read_rows(
     except (OSError, EOFError) as e:
         raise UserError(f"cannot read {path}: {getattr(e, 'strerror', None) or e}") from e
     return rows
+
+
+def _selected(select: Callable[[Row], Row | None], row: Row, place: str) -> Row | None:
+    try:
+        return select(row)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from error
 
 
 def _columns(
