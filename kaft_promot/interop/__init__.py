@@ -13,11 +13,12 @@ from kaft_promot.interop.checkpoint import (
 )
 from kaft_promot.interop.export import export_model
 from kaft_promot.interop.native import write_native
-from kaft_promot.interop.prompts import Prompts, read_prompts, write_prompts
+from kaft_promot.interop.prompts import PROMPTS, Prompts, read_prompts, write_prompts
 from kaft_promot.interop.vocabulary import choose_vocabulary, run_vocabulary
 
 __all__ = [
     "Model",
+    "PROMPTS",
     "Prompts",
     "check_params",
     "choose_vocabulary",

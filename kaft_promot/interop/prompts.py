@@ -7,6 +7,7 @@ google-research/prompt-tuning publishes.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -82,6 +83,19 @@ class Prompts:
                 f"{self.origin}: no prompt is called {name!r}; it has {', '.join(self.names)}"
             )
         return dataclasses.replace(self, rows={name: self.rows[name]})
+
+    def replaced(self, config: T5Config, params: Mapping[str, Any]) -> "Prompts":
+        """The same prompts with the rows that they have in a network's table now."""
+        table = prompts_of(config, params)
+        assert table is not None and len(table) == len(self.rows)
+        return dataclasses.replace(self, rows=dict(zip(self.rows, table, strict=True)))
+
+    @property
+    def digest(self) -> str:
+        """Of names and rows: equal digests, equal prompts."""
+        digest = hashlib.sha256(json.dumps(self.names).encode())
+        digest.update(np.ascontiguousarray(self.table).tobytes())
+        return digest.hexdigest()[:16]
 
 
 def prompts_in(

@@ -9,6 +9,7 @@ from kaft_promot.training.feed import open_feed
 from kaft_promot.training.loop import Hook, train
 from kaft_promot.training.metrics import MetricWriter, read_metrics
 from kaft_promot.training.optimizers import Adafactor, AdamW
+from kaft_promot.training.prompts import SoftPrompts
 from kaft_promot.training.schedules import Schedule, create_learning_rate_scheduler
 from kaft_promot.training.signals import Interrupted
 from kaft_promot.training.stages import FULL, MODEL, PROMPT, Stage, merge, partition
@@ -28,6 +29,7 @@ __all__ = [
     "Interrupted",
     "MetricWriter",
     "Schedule",
+    "SoftPrompts",
     "Stage",
     "TrainState",
     "create_learning_rate_scheduler",

@@ -7,7 +7,8 @@
     )
 
 A run directory holds `checkpoints/`, `metrics.jsonl`, TensorBoard events, `operative_config.gin`,
-and at the end `model.safetensors` with `model_config.json`. A run that finds a checkpoint in its
+and at the end `model.safetensors` with `model_config.json`, and `prompt.safetensors` where soft
+prompts were used. A run that finds a checkpoint in its
 directory goes on from it, as if it had never stopped.
 """
 
@@ -28,13 +29,14 @@ import numpy as np
 from kaft_promot.errors import UserError
 from kaft_promot.models import Params, T5Config
 from kaft_promot.scale.mesh import MeshConfig, shard_batch
-from kaft_promot.training.checkpoints import CheckpointConfig, Checkpoints
+from kaft_promot.training.checkpoints import CheckpointConfig
 from kaft_promot.training.feed import Source, blank_batch, eval_batches, open_feed
-from kaft_promot.training.metrics import MetricWriter
 from kaft_promot.training.optimizers import Adafactor, Optimizer
+from kaft_promot.training.prompts import SoftPrompts
+from kaft_promot.training.run import Run
 from kaft_promot.training.signals import Interrupted, StopRequests
 from kaft_promot.training.stages import FULL, Stage
-from kaft_promot.training.start import Start, load_start
+from kaft_promot.training.start import load_start
 from kaft_promot.training.state import TrainState, init_state, model_features
 from kaft_promot.training.step import make_eval_step, make_train_step
 
@@ -69,6 +71,7 @@ def train(
     initial_params: Params | None = None,
     optimizer: Optimizer = Adafactor(),  # noqa: B008 (a frozen value)
     stage: Stage = FULL,
+    prompts: SoftPrompts | None = None,
     train_eval_dataset_cfg: Source | None = None,
     eval_period: int = 1000,
     eval_steps: int | None = None,
@@ -102,6 +105,8 @@ def train(
         are random.
       optimizer: `Adafactor` or `AdamW`, with its learning rate.
       stage: which parameters are trained.
+      prompts: soft prompts to put in front of every example (None: none); whether they are trained
+        is the stage's to say. With batches from a function, these must hold the placeholder ids.
       train_eval_dataset_cfg: validation batches; `eval/loss` and `eval/accuracy` (of tokens).
       eval_period: steps between evaluations; there is also one after the last step.
       eval_steps: batches an evaluation (None: all).
@@ -136,6 +141,10 @@ def train(
         model_config, initial_checkpoint_path, initial_params, random_seed, dropout_rate
     )
     vocabulary = vocabulary or start.vocabulary
+    if prompts is not None:
+        start = prompts.attach(start, vocabulary, train_dataset_cfg)
+        train_dataset_cfg = prompts.feed(train_dataset_cfg, start)
+        train_eval_dataset_cfg = prompts.feed(train_eval_dataset_cfg, start)
     mesh = mesh_config.make()
     state = init_state(start.params, optimizer, stage, mesh, random_seed)
     step_fn = make_train_step(
@@ -158,7 +167,7 @@ def train(
     if train_eval_dataset_cfg is not None:
         held_out = eval_batches(train_eval_dataset_cfg, eval_steps, **processes)
         evaluate = _Evaluation(start.config, held_out, mesh)
-    run = _Run(model_dir, checkpoint_cfg, start, stage, vocabulary, tensorboard)
+    run = Run(model_dir, checkpoint_cfg, start, stage, vocabulary, tensorboard)
     state = run.resume(state, feed)
     first = int(state.step)
     if first > total_steps:
@@ -279,101 +288,6 @@ class _Evaluation:
             "eval/loss": total["loss"] / weights,
             "eval/accuracy": total["correct"] / weights,
         }
-
-
-class _Run:
-    """What a run writes into its directory; without a directory all of it does nothing."""
-
-    def __init__(
-        self,
-        model_dir: str | pathlib.Path | None,
-        checkpoint_cfg: CheckpointConfig,
-        start: Start,
-        stage: Stage,
-        vocabulary: str | None,
-        tensorboard: bool,
-    ):
-        self._dir = None if model_dir is None else pathlib.Path(model_dir)
-        self._start = start
-        self._vocabulary = vocabulary
-        self._tensorboard = tensorboard
-        self._main = jax.process_index() == 0
-        self._writer: MetricWriter | None = None
-        self._checkpoints: Checkpoints | None = None
-        self._origin = start.origin() | {
-            "stage": dataclasses.asdict(stage),
-            "vocabulary": vocabulary,
-        }
-        if self._dir is None:
-            return
-        try:
-            self._dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"train.model_dir = {model_dir}: {error.strerror}") from None
-        self._checkpoints = Checkpoints(self._dir, checkpoint_cfg)
-
-    def resume(self, state: TrainState, feed: Any) -> TrainState:
-        """The state of the latest checkpoint, with `feed` set to its place; else `state`."""
-        if self._dir is None or self._checkpoints is None:
-            return state
-        latest = self._checkpoints.latest_step()
-        if latest is not None:
-            state, place, origin = self._checkpoints.restore(latest, state)
-            self._start.check_same(origin, self._dir)
-            feed.set_state(place)
-        if self._main:
-            self._writer = MetricWriter(self._dir, latest or 0, self._tensorboard)
-            config = gin.operative_config_str()
-            if config.strip():
-                (self._dir / "operative_config.gin").write_text(config, encoding="utf-8")
-        return state
-
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        """A row of metrics."""
-        if self._writer is not None:
-            self._writer.write(step, values)
-
-    def check_measured(self, step: int, measured: Mapping[str, float]) -> None:
-        """See `Checkpoints.check_measured`."""
-        if self._checkpoints is not None:
-            self._checkpoints.check_measured(step, measured)
-
-    def save(self, state: TrainState, feed: Any, metrics: Mapping[str, float]) -> None:
-        """A checkpoint, unless this step has one."""
-        if self._checkpoints is None or int(state.step) in self._checkpoints.steps():
-            return
-        self._checkpoints.save(state, feed.get_state(), self._origin, metrics)
-
-    def export(self, state: TrainState) -> None:
-        """Writes the final parameters for use elsewhere."""
-        if self._dir is None:
-            return
-        from kaft_promot import interop
-
-        params = gather(state.params)
-        if not self._main:
-            return
-        interop.write_native(
-            self._dir, params, self._start.config, self._vocabulary, int(state.step)
-        )
-
-    def __enter__(self) -> _Run:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        if self._checkpoints is not None:
-            self._checkpoints.close()
-
-
-def gather(params: Params) -> Params:
-    """Parameters whole in every process's memory; those of a single process as they are."""
-    if jax.process_count() == 1:
-        return params
-    from jax.experimental import multihost_utils
-
-    return multihost_utils.process_allgather(params, tiled=True)
 
 
 def _agree_to_stop(received: int | None, step: int) -> int | None:

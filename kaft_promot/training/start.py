@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -18,7 +18,11 @@ from kaft_promot.models import (
     stack_layers,
     unflatten,
 )
+from kaft_promot.models.prompts import PROMPT
 from kaft_promot.training.checkpoints import Checkpoints
+
+if TYPE_CHECKING:
+    from kaft_promot.interop import Prompts
 
 # What may differ between a checkpoint and the run that continues it.
 _RUN_FIELDS = ("dropout_rate", "dtype", "remat")
@@ -35,6 +39,7 @@ class Start:
       path: the checkpoint's path, None if they are random or were given in memory.
       random_seed: that random parameters were made from.
       in_memory: whether they were given in memory.
+      prompts: the soft prompts that were attached, None if none were.
     """
 
     config: T5Config
@@ -43,15 +48,19 @@ class Start:
     path: str | None
     random_seed: int
     in_memory: bool = False
+    prompts: Prompts | None = None
 
     def origin(self) -> dict[str, Any]:
         """JSON values from which the frozen parameters can be found again."""
-        return {
+        origin = {
             "model_config": dataclasses.asdict(self.config),
             "initial_checkpoint_path": self.path,
             "random_seed": self.random_seed,
             "in_memory": self.in_memory,
         }
+        if self.prompts is not None:
+            origin["prompts"] = {"names": list(self.prompts.names), "start": self.prompts.digest}
+        return origin
 
     def check_same(self, origin: dict[str, Any], model_dir: pathlib.Path) -> None:
         """Raises UserError unless a checkpoint with that `origin` may be continued from here."""
@@ -62,6 +71,11 @@ class Start:
                     f"{model_dir} was started with {name} = {origin.get(name)!r}, not "
                     f"{mine[name]!r}; use the same one, or another model_dir"
                 )
+        if origin.get("prompts") != mine.get("prompts"):
+            raise UserError(
+                f"{model_dir} was started with other soft prompts; use the same ones, or another "
+                "model_dir"
+            )
         for name, value in mine["model_config"].items():
             before = origin["model_config"].get(name)
             before = tuple(before) if isinstance(before, list) else before
@@ -137,6 +151,8 @@ def load_run(model_dir: str | pathlib.Path, step: int | str = "latest") -> tuple
         checkpoints.close()
     config = T5Config(**origin["model_config"])
     flat = flatten(trainable)
+    if config.prompt_rows and PROMPT not in flat:
+        flat[PROMPT] = _frozen_prompts(pathlib.Path(model_dir), config)
     if flat.keys() != flatten(abstract_params(config)).keys():
         if origin["in_memory"]:
             raise UserError(
@@ -147,6 +163,14 @@ def load_run(model_dir: str | pathlib.Path, step: int | str = "latest") -> tuple
         ).params
         flat = {**flatten(base), **flat}
     return config, unflatten(flat)
+
+
+def _frozen_prompts(model_dir: pathlib.Path, config: T5Config) -> Any:
+    """The table `[K * P, D]` of prompts that a run did not train, which it keeps in its folder."""
+    from kaft_promot import interop
+
+    prompts = interop.read_prompts(model_dir / interop.PROMPTS)
+    return prompts.table.reshape(config.prompt_rows, config.emb_dim)
 
 
 def _read(path: str, config: T5Config | None) -> tuple[T5Config, Params, str | None]:
