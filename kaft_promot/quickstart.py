@@ -27,6 +27,7 @@ from kaft_promot.infer import checkpoint_name, load_predictor
 from kaft_promot.interop.native import TENSORS
 from kaft_promot.knowledge import QAExample, augment_file, probe_file
 from kaft_promot.mini import facts as facts_lib
+from kaft_promot.mini.reading import NameFinder
 from kaft_promot.training import CheckpointConfig, train
 from kaft_promot.training.optimizers import Optimizer
 
@@ -40,6 +41,7 @@ SPLITS = {
     "test": facts_lib.REMEMBERED_TEST,
 }
 EVALUATION_SPLITS = ("test", "validation")
+_HELD_OUT = frozenset(SPLITS[split] for split in EVALUATION_SPLITS)
 
 
 @gin.configurable
@@ -184,8 +186,10 @@ def _make_records(folder: pathlib.Path, settings: Quickstart) -> pathlib.Path:
             continue
         if (records / f"{split}.jsonl").is_file():
             continue
-        chosen = [fact for fact in facts if fact.split == fact_split and fact.sentences]
-        if split != "train":
+        if split == "train":
+            chosen = training_facts(facts)
+        else:
+            chosen = [fact for fact in facts if fact.split == fact_split and fact.sentences]
             chosen = sample(chosen, settings.questions)
         if not chosen:
             raise UserError(f"{settings.facts}: no fact of the split {fact_split} has a sentence")
@@ -207,6 +211,22 @@ def _make_records(folder: pathlib.Path, settings: Quickstart) -> pathlib.Path:
         )
         print(f"KAFT records, split {split}:\n{summary.table()}")
     return records
+
+
+def training_facts(facts: Sequence[facts_lib.Fact]) -> list[facts_lib.Fact]:
+    """The facts that arms are trained on: their context names no subject that is asked about later.
+
+    A sentence of one fact may tell another one in passing ("a play by Norwegian Henrik Ibsen").
+    """
+    held_out = NameFinder(fact.subject for fact in facts if fact.split in _HELD_OUT)
+    return [
+        fact
+        for fact in facts
+        if fact.split == SPLITS["train"]
+        and fact.sentences
+        and not held_out.in_text(fact.sentence)
+        and not held_out.in_text(fact.subject)
+    ]
 
 
 def sample(facts: Sequence[facts_lib.Fact], count: int | None) -> list[facts_lib.Fact]:

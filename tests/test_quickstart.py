@@ -16,7 +16,7 @@ from kaft_promot.interop import write_native
 from kaft_promot.mini import facts as facts_lib
 from kaft_promot.mini.vocabulary import train_vocabulary
 from kaft_promot.models import T5Config, abstract_params
-from kaft_promot.quickstart import Quickstart, sample
+from kaft_promot.quickstart import Quickstart, sample, training_facts
 from kaft_promot.training.optimizers import AdamW
 
 CITIES = ["Rome", "Oslo", "Bonn", "Lima", "Cairo", "Quito", "Delhi", "Minsk"]
@@ -197,6 +197,17 @@ def test_a_folder_in_which_nothing_was_done_takes_other_settings(folder, capsys)
     for checkpoint in ("gone", "gone too"):
         assert start(f"--gin.Quickstart.base_checkpoint={checkpoint}", output="new") == 2
         assert f"{checkpoint}: no such checkpoint" in capsys.readouterr().err
+
+
+def test_no_shipped_training_fact_names_a_held_out_subject():
+    facts = facts_lib.load_facts()
+    trained = training_facts(facts)
+    assert 1850 < len(trained) < 1900
+    held_out = (facts_lib.REMEMBERED_TEST, facts_lib.REMEMBERED_VALIDATION)
+    text = "\n".join(f"{fact.question()} {fact.sentence}" for fact in trained)
+    for fact in facts:
+        if fact.split in held_out:
+            assert not facts_lib.find_words(fact.subject, text), fact.subject
 
 
 def test_the_sample_goes_through_all_relations():
