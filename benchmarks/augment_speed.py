@@ -1,6 +1,6 @@
 """How many KAFT records a second `augment` makes, and that its work is linear in the input.
 
-    python benchmarks/augment_speed.py --input shared/data/squad2/dev_half_a.jsonl.gz
+    python benchmarks/augment_speed.py --input questions.jsonl.gz
 
 Makes all four context kinds at 1, 2 and 4 times the input (copies with new ids and titles, and one
 word added to every context, so that nothing is cached from another copy), in one process on one

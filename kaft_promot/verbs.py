@@ -84,8 +84,10 @@ def probe(options: argparse.Namespace) -> None:
         if not pathlib.Path(path).is_file():
             raise UserError(f"--input={path}: no such file")  # before the model is loaded
     from kaft_promot.infer import checkpoint_name, load_predictor
-    from kaft_promot.knowledge import probe_file
+    from kaft_promot.knowledge import FORMATS, probe_file
 
+    if options.format not in FORMATS:
+        raise UserError(f"--format={options.format}: choose one of {', '.join(FORMATS)}")
     predictor = load_predictor(
         options.checkpoint,
         vocabulary=options.vocabulary,
@@ -111,13 +113,16 @@ def quickstart(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    from kaft_promot.evaluation.report import write_report, write_results
+    from kaft_promot.evaluation.report import build, write_html, write_results
     from kaft_promot.evaluation.table import render
 
     output = pathlib.Path(options.output)
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output}: is a file; name a folder")
-    results = write_report(options.rows, output / "report.html", seed=options.seed)
+    results = build(options.rows, options.seed)
+    if not results.estimates:
+        raise UserError(f"--rows={options.rows}: no row of the suite grounding in it")
+    write_html(results, output / "report.html")
     write_results(results, output)
     print(render(results.estimates))
     print(f"{output / 'report.html'}")
@@ -260,7 +265,13 @@ def _probe_flags(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, metavar="FILE", help="answers.jsonl; continued if it is there")
     add("--vocabulary", metavar="FILE", help="SentencePiece model (default: the checkpoint's own)")
     add("--batch_size", type=int, default=64, help="questions at once (default: 64)")
-    add("--max_decode_length", type=int, default=32, help="tokens of an answer (default: 32)")
+    add(
+        "--max_decode_length",
+        type=int,
+        default=64,
+        help="tokens of an answer (default: 64, as in runs/eval.gin: a longer answer that is cut "
+        "elsewhere is another answer)",
+    )
 
 
 def _quickstart_flags(parser: argparse.ArgumentParser) -> None:

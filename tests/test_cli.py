@@ -20,6 +20,9 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 NAMES = ["quickstart", "probe", "augment", "train", "eval", "infer", "report", "export"]
 
 
+PROBE = [f"--input={__file__}", "--checkpoint=gone", "--output=o"]
+
+
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -93,6 +96,21 @@ def test_gin_files_show_valid_commands():
         check_command(line)
 
 
+def test_a_report_needs_rows_of_its_suite(capsys):
+    pathlib.Path("rows.jsonl").write_text('{"arm": "infer", "example_id": "a", "prompt": "b"}\n')
+    status, _, err = run(capsys, "report", "--rows=rows.jsonl", "--output=o")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "--rows=rows.jsonl: no row of the suite grounding" in err
+    assert not pathlib.Path("o").exists()
+
+
+def test_a_probe_and_an_evaluation_cut_answers_alike():
+    """Else the base model would not agree with its own closed-book answers."""
+    options = cli._parser().parse_args(["probe", *PROBE])
+    text = (packaged_gin_folder() / "runs" / "eval.gin").read_text()
+    assert f"\nMAX_DECODE_LENGTH = {options.max_decode_length}\n" in text
+
+
 def test_help_imports_no_heavy_library():
     code = (
         "import sys; from kaft_promot import cli; cli.main(['--help']); "
@@ -123,7 +141,9 @@ def test_version(capsys):
         (["augment", "--input=gone.jsonl", "--output=o"], "gone.jsonl"),
         (["augment", "--input=a", "--output=o", "--seed=x"], "--seed: invalid int value: 'x'"),
         (["probe", "--input=gone", "--checkpoint=c", "--output=o"], "--input=gone: no such file"),
+        (["probe", *PROBE, "--format=csv"], "--format=csv: choose one of auto, "),
         (["report", "--rows=gone", "--output=o"], "gone: no such rows file or folder"),
+        (["report", f"--rows={__file__}", "--output=o"], "test_cli.py:1: not a sample row"),
         (["export", "--checkpoint=gone", "--output=o"], "gone: no such checkpoint"),
         (["export", "--checkpoint=gone", "--output=o", "--format=x"], "--format x: choose from"),
     ],
