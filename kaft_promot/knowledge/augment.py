@@ -20,6 +20,7 @@ import collections
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -142,7 +143,7 @@ def augment_file(
 
     Raises:
       UserError: an input cannot be read at all, a name is unknown, parametric answers are needed
-        and not given or belong to another checkpoint, or the output cannot be written.
+        and not given, none, or of another checkpoint, or the output cannot be written.
     """
     paths = [inputs] if isinstance(inputs, files.PathLike) else list(inputs)
     for path in paths:
@@ -159,6 +160,8 @@ def augment_file(
     )
     names = ("records.jsonl", "rejected.jsonl", "summary.json")
     if split is not None:
+        if not re.fullmatch(r"\w[\w.-]*", split):
+            raise UserError(f"split {split!r}: a name of letters, digits, _ . and - is needed")
         names = (f"{split}.jsonl", f"{split}.rejected.jsonl", f"{split}.summary.json")
     with files.AtomicFolder(output_dir) as folder:
         rejected = folder.open(names[1])
@@ -166,6 +169,11 @@ def augment_file(
         answers: Mapping[str, str] | None
         if isinstance(parametric_answers, files.PathLike):
             answers, probed = read_answers(parametric_answers, bad_answers)
+            if not answers:
+                raise UserError(
+                    f"{parametric_answers}: no row with an id and an answer; "
+                    "`kaft-promot probe` writes such a file"
+                )
             settings = _with_checkpoint(settings, probed, parametric_answers)
         else:
             answers = parametric_answers
