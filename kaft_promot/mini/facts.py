@@ -111,17 +111,22 @@ def read_rows(directory: str | Path) -> Iterator[dict]:
     paths = sorted(Path(directory).glob("trex*.jsonl*"))
     if not paths:
         raise UserError(f"{directory}: no trex*.jsonl.gz here; give the folder of the T-REx files")
+    needed = ("id", "relation", "sub_label", "obj_label", "sub_uri", "obj_uri", "evidence")
     for path in paths:
-        yield from json_rows(path)
+        yield from json_rows(path, needed)
 
 
-def json_rows(path: str | Path) -> Iterator[dict]:
-    """The JSON objects of a file's lines, plain or gzip.
+def json_rows(path: str | Path, needed: Sequence[str]) -> Iterator[dict]:
+    """The JSON objects of a file's lines, plain or gzip, which all have the fields `needed`.
 
     Raises:
-      UserError: the file cannot be read, or a line is no JSON object; names file and line.
+      UserError: the file cannot be read, or a line is no such object; names file and line.
     """
-    return (row for _, row in files.read_jsonl(path, files.Rejects(strict=True)))
+    for place, row in files.read_jsonl(path, files.Rejects(strict=True)):
+        for field in needed:
+            if field not in row:
+                raise UserError(f"{place}: the row has no {field!r}")
+        yield row
 
 
 def read_facts(directory: str | Path) -> list[Fact]:

@@ -23,7 +23,7 @@ def read_passages(path: str | Path) -> Iterator[dict[str, str]]:
     """`question`, `context` (the answer's sentence) and `answer` of every short answer of a JSONL
     file.
     """
-    for row in json_rows(path):
+    for row in json_rows(path, ("question", "context")):
         if row.get("is_impossible") or not row.get("answers"):
             continue
         answer, context = (
@@ -46,7 +46,7 @@ def read_passages(path: str | Path) -> Iterator[dict[str, str]]:
 
 def read_wiki(path: str | Path, limit: int = 600) -> Iterator[str]:
     """First paragraphs of the articles of a JSONL file with `text`."""
-    for number, row in enumerate(json_rows(path)):
+    for number, row in enumerate(json_rows(path, ("text",))):
         if number >= limit:
             return
         yield from (p for p in row["text"].split("\n")[:12] if len(p) > 60)

@@ -28,10 +28,10 @@ from kaft_promot.mini.facts import (
 from kaft_promot.mini.names import made_up
 from kaft_promot.mini.profiles import draw_profile
 
-# Objects of these types may be replaced by made-up names; the others come from the relation's own
-# objects.
 PROFILES = 0.1  # share of made-up profiles among training examples
 WORD = re.compile(r"\w+")
+# Objects of these types may be replaced by made-up names; the others come from the relation's own
+# objects.
 NAME_TYPES = frozenset({"place", "organisation", "team"})
 
 
@@ -70,7 +70,8 @@ class NameFinder:
     def __init__(self, names: Iterable[str]):
         self.by_first_word: defaultdict[str, list[str]] = defaultdict(list)
         for name in sorted(set(names)):
-            self.by_first_word[WORD.findall(name)[0]].append(name)
+            for word in WORD.findall(name)[:1]:  # none in a name of signs alone
+                self.by_first_word[word].append(name)
 
     def in_text(self, text: str) -> bool:
         return any(

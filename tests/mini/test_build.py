@@ -135,5 +135,10 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     (tmp_path / "trex.jsonl").write_text('{"id": 1\n')
     assert build_lib.main(arguments) == 2
     assert "trex.jsonl:1: malformed_json: " in capsys.readouterr().err
+    (tmp_path / "trex.jsonl").write_text('{"id": 1}\n')
+    assert build_lib.main(arguments) == 2
+    assert "trex.jsonl:1: the row has no 'relation'" in capsys.readouterr().err
+    with pytest.raises(UserError, match="trex.jsonl:1: the row has no 'question'"):
+        list(read_passages(tmp_path / "trex.jsonl"))
     with pytest.raises(UserError, match="none.jsonl: there is no such file"):
         list(read_passages(tmp_path / "none.jsonl"))

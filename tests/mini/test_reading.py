@@ -29,7 +29,7 @@ def test_words_are_replaced_all_at_once():
 
 
 def test_names_are_found_as_whole_words():
-    finder = NameFinder(["Ada Byron", "Kent"])
+    finder = NameFinder(["Ada Byron", "Kent", "!!!"])
     assert finder.in_text("So Ada Byron left.") and finder.in_text("Kent")
     assert not finder.in_text("Ada and Byron left Kentucky.")
 
