@@ -113,8 +113,10 @@ class RowWriter:
         try:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise UserError(f"{self.path}: another evaluation is writing this file") from error
+            except OSError as error:  # some network file systems have no locks
+                _log.warning("%s: cannot be locked (%s)", self.path, error.strerror)
             self._mend()
             existing = read_rows(self.path)
         except BaseException:

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import pathlib
@@ -125,6 +126,17 @@ def test_folder_of_files_is_read_as_one(tmp_path):
 def test_a_second_writer_is_refused(tmp_path):
     with RowWriter(tmp_path / "rows.jsonl"), pytest.raises(UserError, match="another evaluation"):
         RowWriter(tmp_path / "rows.jsonl")
+
+
+def test_a_file_system_without_locks_is_no_error(tmp_path, monkeypatch, caplog):
+    def no_lock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    with caplog.at_level(logging.WARNING), RowWriter(tmp_path / "rows.jsonl") as writer:
+        writer.append([row(0)])
+    assert "cannot be locked (No locks available)" in caplog.text
+    assert len(read_rows(tmp_path / "rows.jsonl").samples) == 1
 
 
 def test_missing_and_unwritable_places_are_user_errors(tmp_path):
