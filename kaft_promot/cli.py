@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        return _complain("interrupted; the same command goes on where it was stopped", 130)
+        return _complain("interrupted; the same command goes on from what was finished", 130)
     except SystemExit as stop:
         if hasattr(stop, "signum"):  # training.Interrupted
             print(f"{stop}; the same command goes on from there", file=sys.stderr)
