@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kaft_promot.models.config import T5Config
+from kaft_promot.models.gradients import softmax
 from kaft_promot.models.layers import Dense, dropout, fan_in_normal
 
 # Added to forbidden scores. Finite, so that a row with no allowed key has no NaN.
@@ -148,7 +149,7 @@ class Attention(nn.Module):
         scores_BxHxQxK = jnp.einsum("bqhc,bkhc->bhqk", query_BxQxHxC, key_BxKxHxC)
         if bias_BxHxQxK is not None:
             scores_BxHxQxK = scores_BxHxQxK + bias_BxHxQxK
-        weights = jax.nn.softmax(scores_BxHxQxK.astype(jnp.float32), axis=-1)
+        weights = softmax(scores_BxHxQxK.astype(jnp.float32))
         weights = self.drop(weights.astype(self.config.dtype), deterministic=deterministic)
         context_BxQxHxC = jnp.einsum("bhqk,bkhc->bqhc", weights, value_BxKxHxC)
         return self.out(context_BxQxHxC.reshape(*x_BxQxD.shape[:-1], -1))
@@ -172,7 +173,7 @@ class Attention(nn.Module):
         """
         query_BxQxHxC = self._split_heads(self.query(x_BxQxD))
         scores_BxHxQxK = jnp.einsum("bqhc,bhck->bhqk", query_BxQxHxC, key_BxHxCxK) + bias_BxHxQxK
-        weights = jax.nn.softmax(scores_BxHxQxK.astype(jnp.float32), axis=-1)
+        weights = softmax(scores_BxHxQxK.astype(jnp.float32))
         weights = weights.astype(self.config.dtype)
         context_BxQxHxC = jnp.einsum("bhqk,bhck->bqhc", weights, value_BxHxCxK)
         return self.out(context_BxQxHxC.reshape(*x_BxQxD.shape[:-1], -1))

@@ -5,6 +5,7 @@ Shapes are written with B batch, L length, D embed (`emb_dim`), F mlp, V vocab, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from kaft_promot.models.config import T5Config
+from kaft_promot.models.gradients import gated_gelu, matmul, rms_norm
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": nn.gelu,  # the tanh approximation, as T5X and Hugging Face's `gelu_new`
@@ -33,7 +35,7 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
-        return jnp.dot(x.astype(self.dtype), kernel.astype(self.dtype))
+        return matmul(x.astype(self.dtype), kernel.astype(self.dtype))
 
 
 class LayerNorm(nn.Module):
@@ -47,9 +49,7 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x_BxLxD: jax.Array) -> jax.Array:
         scale_D = self.param("scale", nn.initializers.ones, (x_BxLxD.shape[-1],), jnp.float32)
-        x = x_BxLxD.astype(jnp.float32)
-        inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-6)
-        return (x * inverse).astype(self.dtype) * scale_D.astype(self.dtype)
+        return rms_norm(x_BxLxD, scale_D, self.dtype)
 
 
 def dropout(config: T5Config) -> nn.Dropout:
@@ -69,11 +69,12 @@ class Mlp(nn.Module):
         names = [f"wi_{i}" for i in range(len(config.mlp_activations))]
         if len(names) == 1:
             names = ["wi"]
-        hidden_BxLxF = None
-        for name, activation in zip(names, config.mlp_activations, strict=True):
-            branch = Dense(config.mlp_dim, dtype, name=name)(x_BxLxD)
-            branch = _ACTIVATIONS[activation](branch)
-            hidden_BxLxF = branch if hidden_BxLxF is None else hidden_BxLxF * branch
+        branches = [Dense(config.mlp_dim, dtype, name=name)(x_BxLxD) for name in names]
+        if config.mlp_activations == ("gelu", "linear"):
+            hidden_BxLxF = gated_gelu(*branches)
+        else:
+            activations = (_ACTIVATIONS[name] for name in config.mlp_activations)
+            hidden_BxLxF = math.prod(f(x) for f, x in zip(activations, branches, strict=True))
         hidden_BxLxF = dropout(config)(hidden_BxLxF, deterministic=deterministic)
         return Dense(config.emb_dim, dtype, name="wo")(hidden_BxLxF)
 
@@ -93,8 +94,8 @@ class Embed(nn.Module):
         return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
 
     def attend(self, x_BxLxD: jax.Array) -> jax.Array:
-        """Logits `[B, L, V]` with the embedding as the output matrix (T5 1.0)."""
-        return jnp.dot(x_BxLxD, self.embedding.astype(x_BxLxD.dtype).T)
+        """Float32 logits `[B, L, V]` with the embedding as the output matrix (T5 1.0)."""
+        return matmul(x_BxLxD.astype(jnp.float32), self.embedding.T)
 
 
 class PromptTable(nn.Module):

@@ -110,7 +110,11 @@ def _rematerialised(layer: type[nn.Module], config: T5Config, static: int) -> ty
     policy = None
     if config.remat == "dots":
         policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    return nn.remat(layer, policy=policy, static_argnums=(static,), prevent_cse=False)
+    # Without a scan around it XLA would find the recomputed values equal to the first ones and keep
+    # those after all.
+    return nn.remat(
+        layer, policy=policy, static_argnums=(static,), prevent_cse=not config.scan_layers
+    )
 
 
 class Encoder(nn.Module):
@@ -166,7 +170,7 @@ class Decoder(nn.Module):
         self.decoder_norm = LayerNorm(jnp.dtype(config.dtype))
         self.drop = dropout(config)
         if not config.logits_via_embedding:
-            self.logits_dense = Dense(config.vocab_size, jnp.dtype(config.dtype))
+            self.logits_dense = Dense(config.vocab_size, jnp.dtype(jnp.float32))
 
     def __call__(
         self,
@@ -199,13 +203,11 @@ class Decoder(nn.Module):
         return self.logits(embed, x_BxTxD)
 
     def logits(self, embed: Embed, x_BxTxD: jax.Array) -> jax.Array:
-        """Float32 logits `[B, T, V]` of the normed residual stream."""
+        """Logits `[B, T, V]` of the normed residual stream; float32 throughout, as in T5X."""
         if self.config.logits_via_embedding:
             # Tied logits are scaled so that they start at the untied ones' size (T5 1.0).
-            logits = embed.attend(x_BxTxD) / jnp.sqrt(float(self.config.emb_dim))
-        else:
-            logits = self.logits_dense(x_BxTxD)
-        return logits.astype(jnp.float32)
+            return embed.attend(x_BxTxD) / jnp.sqrt(float(self.config.emb_dim))
+        return self.logits_dense(x_BxTxD)
 
     def init_cache(self, encoded_BxLxD: jax.Array, length: int) -> list[dict[str, jax.Array]]:
         """Per layer: empty self-attention keys and values, and the encoder's projected once."""
