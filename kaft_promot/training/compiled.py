@@ -9,6 +9,8 @@ from typing import Any
 import jax
 
 from kaft_promot.errors import UserError
+from kaft_promot.models import Params
+from kaft_promot.scale.memory import give_back_memory
 from kaft_promot.training.state import TrainState, model_features
 
 Metrics = dict[str, jax.Array]
@@ -38,25 +40,31 @@ class TrainStep:
           UserError: if the batch lacks a feature or does not divide into microbatches.
         """
         batch = model_features(batch)
-        rows = batch["decoder_target_tokens"].shape[0]
-        if rows % self._num_microbatches:
-            raise UserError(
-                f"a batch of {rows} rows does not divide into num_microbatches = "
-                f"{self._num_microbatches}"
-            )
         live = dataclasses.replace(state, frozen={})
-        key = self._key(live, batch)
-        run = self._compiled.get(key) or self._jit(live)
-        new, metrics = run(live, state.frozen, batch)
+        new, metrics = self._program(live, state.frozen, batch)(live, state.frozen, batch)
         return dataclasses.replace(new, frozen=state.frozen), metrics
 
     def compile(self, state: TrainState, batch: Mapping[str, Any]) -> None:
-        """Compiles ahead of the first call, for batches of the shapes and shardings of this one."""
-        batch = model_features(batch)
+        """Compiles ahead of the first call, for batches of the shapes and shardings of this one.
+
+        Raises:
+          UserError: as a call does.
+        """
         live = dataclasses.replace(state, frozen={})
+        self._program(live, state.frozen, model_features(batch))
+
+    def _program(self, live: TrainState, frozen: Params, batch: Mapping[str, Any]) -> Any:
         key = self._key(live, batch)
         if key not in self._compiled:
-            self._compiled[key] = self._jit(live).lower(live, state.frozen, batch).compile()
+            rows = batch["decoder_target_tokens"].shape[0]
+            if rows % self._num_microbatches:
+                raise UserError(
+                    f"a batch of {rows} rows does not divide into num_microbatches = "
+                    f"{self._num_microbatches}"
+                )
+            self._compiled[key] = self._jit(live).lower(live, frozen, batch).compile()
+            give_back_memory()
+        return self._compiled[key]
 
     def _jit(self, live: TrainState) -> Any:
         shardings = jax.tree.map(lambda x: x.sharding, live)

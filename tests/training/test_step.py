@@ -102,8 +102,9 @@ def test_microbatches_equal_the_whole_batch(params, factor):
 
 def test_indivisible_microbatches_are_a_user_error(params):
     step = make_train_step(CONFIG, OPTIMIZER, num_microbatches=3)
-    with pytest.raises(UserError, match="num_microbatches = 3"):
-        step(new_state(params), batch())
+    for use in (step, step.compile):
+        with pytest.raises(UserError, match="num_microbatches = 3"):
+            use(new_state(params), batch())
 
 
 def test_clipping_bounds_the_update(params):
