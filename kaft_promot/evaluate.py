@@ -35,6 +35,8 @@ def evaluate(
     module: str | None = None,
     model_config: T5Config | None = None,
     vocabulary: str | None = None,
+    prompt_path: str | None = None,
+    prompt_name: str | None = None,
     bootstrap_seed: int = 0,
 ) -> str:
     """Evaluates one checkpoint and writes rows, `results.json` and, for a suite, `report.html`.
@@ -50,6 +52,7 @@ def evaluate(
       module: a module of the user's own that registers the suite.
       model_config: None takes the checkpoint's own.
       vocabulary: None takes the checkpoint's own.
+      prompt_path, prompt_name: the soft prompt to attach, see `infer.load_predictor`.
       bootstrap_seed: of the intervals.
 
     Returns:
@@ -64,7 +67,7 @@ def evaluate(
     if data is not None and not pathlib.Path(data).exists():
         raise UserError(f"EVAL_DATA={data}: no such file")
     chosen = suites.get(suite, module) if dataset is None or data else task_suite(dataset)
-    predictor = load_predictor(checkpoint_path, model_config, vocabulary)
+    predictor = load_predictor(checkpoint_path, model_config, vocabulary, prompt_path, prompt_name)
     folder = pathlib.Path(output_dir)
     rows_path = folder / "rows.jsonl"
     run_suite(

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import shlex
 import signal
 import subprocess
@@ -63,6 +64,12 @@ def test_every_verb_explains_itself(capsys, verb):
     assert f"example:\n  kaft-promot {verb}" in out
 
 
+def with_includes(file):
+    """The text of a packaged gin file and of all files that it includes."""
+    text = (packaged_gin_folder() / file).read_text()
+    return "".join([text, *map(with_includes, re.findall(r"^include '(.*)'", text, re.MULTILINE))])
+
+
 def check_command(line):
     """A command line's flags exist, and its macros are in the packaged gin file that it names."""
     arguments = shlex.split(line)
@@ -70,7 +77,7 @@ def check_command(line):
     others, bindings = split_gin_flags(arguments[1:])
     options = cli._parser().parse_args(others)
     for file in getattr(options, "gin_file", []):
-        text = (packaged_gin_folder() / file).read_text()
+        text = with_includes(file)
         for name in (binding.partition("=")[0] for binding in bindings):
             assert "." in name or f"\n{name} = " in text, f"{line}: {name} is not in {file}"
 
@@ -89,7 +96,10 @@ def test_commands_in_the_readme_are_valid():
 
 
 def test_gin_files_show_valid_commands():
-    for path in sorted((packaged_gin_folder() / "runs").glob("*.gin")):
+    recipes = packaged_gin_folder() / "recipes"
+    files = [*recipes.glob("promot*.gin"), recipes / "finetune.gin"]
+    assert len(files) >= 5
+    for path in [*files, *sorted((packaged_gin_folder() / "runs").glob("*.gin"))]:
         comments = [line[1:].strip() for line in path.read_text().splitlines() if line[:1] == "#"]
         text = "\n".join(comments).replace("\\\n", " ")
         (line,) = [line for line in text.splitlines() if line.startswith("kaft-promot ")]

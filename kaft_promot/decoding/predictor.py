@@ -28,7 +28,7 @@ MIN_TARGET_LENGTH = 8
 logger = logging.getLogger(__name__)
 
 
-@gin.configurable(denylist=["config", "params", "vocabulary"])
+@gin.configurable(denylist=["config", "params", "vocabulary", "prefix"])
 class Predictor:
     """Decodes and scores prompts of any number and length with few compiled programs.
 
@@ -47,8 +47,10 @@ class Predictor:
       config: the model's configuration.
       params: its parameters.
       vocabulary: a `kaft_promot.feeding.Vocabulary`.
+      prefix: token ids in front of every prompt, such as a soft prompt's placeholders
+        (`config.placeholder_ids()`). They cost their own positions and no padding.
       batch_size: rows of a batch.
-      max_input_length: tokens of a prompt at most, end token included.
+      max_input_length: tokens of a prompt at most, end token included, `prefix` not.
       max_decode_length: tokens to make at most, end token included.
       method: 'greedy', 'sample' or 'beam' (the best hypothesis is returned).
       num_beams, alpha, penalty: for 'beam', see `programs.beam_search`.
@@ -74,6 +76,7 @@ class Predictor:
         params: programs.Params,
         vocabulary: "Vocabulary",
         *,
+        prefix: Sequence[int] = (),
         batch_size: int = 64,
         max_input_length: int = 512,
         max_decode_length: int = 32,
@@ -110,6 +113,9 @@ class Predictor:
         self.config = config
         self.params = params
         self.vocabulary = vocabulary
+        self._prefix = np.asarray(prefix, np.int32)
+        if len(prefix):
+            self._check_ids("prefix", [prefix], config.vocab_size + config.prompt_rows)
         self.batch_size = batch_size
         self.max_input_length = max_input_length
         self.max_decode_length = max_decode_length
@@ -169,7 +175,7 @@ class Predictor:
         with tqdm.tqdm(total=len(inputs), desc="decode", disable=not progress) as bar:
             for rows, batch_size in group_by_length(lengths, self.batch_size):
                 length = bucket_length(lengths[rows[0]], largest=self.max_input_length)
-                batch_BxL = pad([inputs[i] for i in rows], batch_size, length)
+                batch_BxL = self._behind_prefix(pad([inputs[i] for i in rows], batch_size, length))
                 keys_B = None
                 if keys is not None:
                     keys_B = np.zeros((batch_size, 2), np.uint32)
@@ -217,7 +223,7 @@ class Predictor:
                 scores_B = programs.score(
                     self.config,
                     self.params,
-                    pad([inputs[i] for i in rows], batch_size, length),
+                    self._behind_prefix(pad([inputs[i] for i in rows], batch_size, length)),
                     pad([outputs[i] for i in rows], batch_size, target_length),
                 )
                 scores_N[rows] = np.asarray(scores_B)[: len(rows)]
@@ -232,6 +238,11 @@ class Predictor:
             return np.asarray(programs.greedy(*arguments).tokens)
         key = jax.random.wrap_key_data(keys_B, impl="threefry2x32")
         return np.asarray(programs.sample(*arguments, key=key, **self._sampling_options).tokens)
+
+    def _behind_prefix(self, batch_BxL: np.ndarray) -> np.ndarray:
+        """The batch with the prefix in front of its rows; rows of padding stay padding."""
+        prefix_BxP = self._prefix * (batch_BxL[:, :1] > 0)
+        return np.concatenate([prefix_BxP, batch_BxL], axis=1, dtype=np.int32)
 
     def _encode(self, text: Prompt) -> list[int]:
         if isinstance(text, str):

@@ -8,6 +8,7 @@ from typing import Any
 
 from kaft_promot.errors import UserError
 from kaft_promot.interop import huggingface, native, t5x
+from kaft_promot.interop.best import resolve_best
 from kaft_promot.interop.model import Model
 from kaft_promot.interop.vocabulary import MINI, checkpoint_vocabulary
 from kaft_promot.models import (
@@ -24,9 +25,9 @@ def load_params(path: str | os.PathLike, config: T5Config | None = None) -> Para
     """Parameters from any checkpoint that this project reads.
 
     Args:
-      path: 'mini' (the packaged model); a run's MODEL_DIR, or one of its `checkpoints/STEP`; an
-        exported folder (`model.safetensors`); a Hugging Face T5 folder; a T5X checkpoint, or a
-        folder of them (the newest is taken).
+      path: 'mini' (the packaged model); a run's MODEL_DIR, or one of its `checkpoints/STEP` or
+        `checkpoints/best`; an exported folder (`model.safetensors`); a Hugging Face T5 folder; a
+        T5X checkpoint, or a folder of them (the newest is taken).
       config: the network that the parameters are for; their shapes are checked against it, and
         layers are stacked if it says `scan_layers`.
 
@@ -63,7 +64,7 @@ def read(path: str | os.PathLike) -> Model:
         return dataclasses.replace(native.read_native(MINI), origin="mini")
     if "://" in str(path):
         raise UserError(f"{path}: only local files can be read; copy the checkpoint here first")
-    path = pathlib.Path(path).expanduser()
+    path = resolve_best(path)
     if not path.exists():
         raise UserError(f"{path}: no such checkpoint (a folder, a file, or the name mini)")
     if path.parent.name == "checkpoints" and path.name.isdigit():

@@ -19,6 +19,7 @@ import numpy as np
 
 from kaft_promot.errors import UserError
 from kaft_promot.feeding.vocabulary import load_vocabulary
+from kaft_promot.interop.best import resolve_best
 from kaft_promot.interop.tensors import read_metadata, read_safetensors, write_safetensors
 from kaft_promot.models import Params, T5Config, attach_prompts, prompts_of
 
@@ -148,13 +149,13 @@ def read_prompts(path: str | os.PathLike) -> Prompts:
     """Reads soft prompts.
 
     Args:
-      path: a prompt file; a run's MODEL_DIR or one of its `checkpoints/STEP`; a `.npy` array
-        `[P, D]`; or any checkpoint that has a prompt among its parameters.
+      path: a prompt file; a run's MODEL_DIR, one of its `checkpoints/STEP` or `checkpoints/best`;
+        a `.npy` array `[P, D]`; or any checkpoint that has a prompt among its parameters.
 
     Raises:
       UserError: if there is no prompt, or the file is damaged.
     """
-    path = pathlib.Path(path).expanduser()
+    path = resolve_best(path)
     if not path.exists():
         raise UserError(f"{path}: no such prompt (a prompt file, .npy, or a run's folder)")
     if path.suffix == ".npy":

@@ -8,6 +8,7 @@ import gin
 from kaft_promot.errors import UserError
 from kaft_promot.feeding.vocabulary import load_vocabulary
 from kaft_promot.interop import huggingface, native, t5x
+from kaft_promot.interop.best import resolve_best
 from kaft_promot.interop.tensors import read_json
 from kaft_promot.models import T5Config
 
@@ -20,7 +21,7 @@ def checkpoint_vocabulary(path: str | os.PathLike) -> str | None:
     Returns:
       A path or name for `load_vocabulary`; None where the checkpoint does not say (T5X's never do).
     """
-    folder = MINI if str(path) == "mini" else pathlib.Path(path).expanduser()
+    folder = MINI if str(path) == "mini" else resolve_best(path)
     folder = folder.parent if folder.name.endswith(".safetensors") else folder
     if (folder / "config.json").is_file():
         return huggingface.vocabulary_in(folder)
@@ -47,7 +48,7 @@ def _run_vocabulary(model_dir: pathlib.Path, step: int | None) -> str | None:
 
 def checkpoint_vocab_size(path: str | os.PathLike) -> int | None:
     """Rows of a checkpoint's embedding, without reading its parameters; None if not known."""
-    folder = MINI if str(path) == "mini" else pathlib.Path(path).expanduser()
+    folder = MINI if str(path) == "mini" else resolve_best(path)
     file = folder
     folder = folder.parent if folder.name.endswith(".safetensors") else folder
     for name in ("config.json", native.CONFIG):

@@ -43,6 +43,10 @@ class Run:
         self._origin = start.origin() | {
             "stage": dataclasses.asdict(stage),
             "vocabulary": vocabulary,
+            "monitored": {
+                name: getattr(checkpoint_cfg, name)
+                for name in ("metric_name_to_monitor", "metric_mode")
+            },
         }
         if self._dir is None:
             return

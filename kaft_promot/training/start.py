@@ -7,6 +7,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from kaft_promot.errors import UserError
 from kaft_promot.models import (
@@ -18,7 +19,7 @@ from kaft_promot.models import (
     stack_layers,
     unflatten,
 )
-from kaft_promot.models.prompts import PROMPT
+from kaft_promot.models.prompts import PROMPT, uniform_rows
 from kaft_promot.training.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
@@ -189,9 +190,9 @@ def _complete(params: Params, config: T5Config, random_seed: int, origin: str) -
         params = stack_layers(params)
     flat = flatten(params)
     missing = [name for name in expected if name not in flat]
-    if missing and all("prompt" in name for name in missing):
-        fresh = flatten(init_params(config, jax.random.key(random_seed)))
-        flat = {**flat, **{name: fresh[name] for name in missing}}
+    if missing == [PROMPT]:
+        rng = np.random.default_rng(random_seed)
+        flat = {**flat, PROMPT: uniform_rows(config.prompt_rows, config.emb_dim, rng)}
     for name in sorted(expected.keys() | flat.keys()):
         shapes = [tuple(x[name].shape) if name in x else "absent" for x in (flat, expected)]
         if shapes[0] != shapes[1]:

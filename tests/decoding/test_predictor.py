@@ -128,6 +128,26 @@ def test_prompts_may_hold_soft_prompt_placeholders(config, params, vocabulary):
         predictor.generate([[19, 1]])
 
 
+def test_a_prefix_stands_in_front_of_every_prompt(config, params, vocabulary):
+    config = dataclasses.replace(config, prompt_length=2, num_prompts=1)
+    encoder = params["encoder"] | {"prompt": {"prompt": {"prompt": 3 * np.eye(2, 8)}}}
+    model = (config, params | {"encoder": encoder}, vocabulary)
+    prefix = config.placeholder_ids()
+    texts = ["ab", "lmn", "", "a" * 40]
+    ids = [[*vocabulary.encode(text), 1] for text in texts]
+    plain = Predictor(*model, max_decode_length=8)
+    attached = Predictor(*model, prefix=prefix, max_input_length=32, max_decode_length=8)
+    by_hand = plain.generate([[*prefix, *row[:31], 1] for row in ids[3:]])
+    by_hand = plain.generate([[*prefix, *row] for row in ids[:3]]) + by_hand
+    assert attached.generate(texts) == by_hand  # the prefix takes no room from a text
+    assert attached.truncated == 1
+    scores = attached.score(texts[:3], ["a", "b", "c"])
+    expected = plain.score([[*prefix, *row] for row in ids[:3]], ["a", "b", "c"])
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    with pytest.raises(UserError, match="prefix number 0 has token id 99"):
+        Predictor(*model, prefix=[99])
+
+
 def test_progress_is_shown(make, capsys):
     make().generate(["abc"] * 5, progress=True)
     assert "5/5" in capsys.readouterr().err

@@ -1,0 +1,213 @@
+"""ProMoT from the command line on a tiny model: both stages, the arms, prompt attached and not."""
+
+import json
+import pathlib
+
+import gin
+import jax
+import numpy as np
+import pytest
+
+from kaft_promot import cli
+from kaft_promot.interop import load_model, load_params, read_prompts, write_native
+from kaft_promot.models import T5Config, abstract_params, flatten
+
+CONFIG = T5Config(
+    vocab_size=384,
+    emb_dim=8,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    head_dim=4,
+    mlp_dim=16,
+)
+LENGTHS = "--gin.TASK_FEATURE_LENGTHS={'inputs': 60, 'targets': 16}"
+TASKS = """
+from kaft_promot.feeding.jsonl_task import register_jsonl_task
+
+for name in ("one", "two"):
+    register_jsonl_task(
+        name,
+        lambda split, name=name: f"{name}.{split}.jsonl",
+        fields={"inputs": str, "targets": str},
+        select=lambda row: row,
+    )
+
+import seqio
+
+seqio.MixtureRegistry.add("onetwo", ["one", "two"], default_rate=1.0)
+"""
+MODULE = "promot_tasks_of_the_test"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """A folder with a random model `base` and two tasks in a module; the current folder."""
+    import seqio
+
+    folder = tmp_path_factory.mktemp("promot")
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda like: 0.3 * rng.standard_normal(like.shape, np.float32), abstract_params(CONFIG)
+    )
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_native("base", params, CONFIG, vocabulary="bytes")
+        pathlib.Path(f"{MODULE}.py").write_text(TASKS)
+        for name in ("one", "two"):
+            for split in ("train", "validation"):
+                rows = [{"inputs": f"{name} is {i}?", "targets": str(i)} for i in range(6)]
+                text = "".join(json.dumps(row) + "\n" for row in rows)
+                pathlib.Path(f"{name}.{split}.jsonl").write_text(text)
+        yield folder
+    jax.config.update("jax_disable_most_optimizations", before)
+    gin.clear_config()
+    for name in ("one", "two"):
+        seqio.TaskRegistry.remove(name)
+    seqio.MixtureRegistry.remove("onetwo")
+
+
+def train(recipe, model_dir, *more, task="one", steps=2):
+    return cli.main(
+        [
+            "train",
+            f"--gin_file=recipes/{recipe}.gin",
+            f"--gin.MIXTURE_OR_TASK_NAME={task}",
+            f"--gin.MIXTURE_OR_TASK_MODULE={MODULE}",
+            LENGTHS,
+            "--gin.INITIAL_CHECKPOINT_PATH=base",
+            f"--gin.MODEL_DIR={model_dir}",
+            f"--gin.TRAIN_STEPS={steps}",
+            "--gin.BATCH_SIZE=2",
+            "--gin.SAVING_PERIOD=1",
+            "--gin.EVAL_PERIOD=1",
+            "--gin.EVAL_STEPS=1",
+            "--gin.train.tensorboard=False",
+            *more,
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def promot(folder):
+    """Both stages: `prompt` and `tuned`."""
+    assert train("promot_stage1", "prompt", "--gin.PROMPT_LENGTH=5") == 0
+    assert train("promot_stage2", "tuned", "--gin.PROMPT_PATH=prompt/checkpoints/best") == 0
+    return folder
+
+
+def rows_of(path):
+    return [json.loads(line) for line in pathlib.Path(path).read_text().splitlines()]
+
+
+def test_stage_1_writes_the_prompt_alone(promot):
+    prompts = read_prompts("prompt")
+    assert prompts.names == ("one",) and prompts.length == 5
+    assert prompts.base_checkpoint == "base"
+    assert prompts.vocabulary_digest == "bytes+125"
+    size = sum(f.stat().st_size for f in pathlib.Path("prompt").rglob("*") if f.is_file())
+    assert not list(pathlib.Path("prompt").glob("model*"))
+    assert size < 500_000
+    before, after = flatten(load_params("base")), flatten(load_params("prompt"))
+    assert set(after) - set(before) == {"encoder/prompt/prompt/prompt"}
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_stage_2_writes_an_ordinary_model_and_its_prompt(promot):
+    before, after = flatten(load_params("base")), flatten(load_params("tuned"))
+    assert before.keys() == after.keys()
+    assert all(np.abs(after[name] - before[name]).max() > 0 for name in before)
+    rows = [row for row in rows_of("prompt/metrics.jsonl") if "eval/accuracy" in row]
+    best = max(rows, key=lambda row: row["eval/accuracy"])["step"]  # the first of equals
+    kept = [read_prompts(f"prompt/checkpoints/{step}").table for step in (1, 2)]
+    assert any(np.array_equal(read_prompts("tuned").table, table) for table in kept)
+    found = read_prompts("prompt/checkpoints/best").table
+    np.testing.assert_array_equal(found, read_prompts("tuned").table)
+    if rows[0]["eval/accuracy"] != rows[1]["eval/accuracy"]:
+        np.testing.assert_array_equal(found, kept[best - 1])
+    assert load_model("tuned/checkpoints/best").config.prompt_length == 5
+
+
+def test_infer_with_and_without_the_prompt(promot, capsys):
+    pathlib.Path("p.txt").write_text("".join(f"{n} is {i}?\n" for n in "ab" for i in range(8)))
+    infer = ["infer", "--gin_file=runs/infer.gin", "--gin.INPUT_FILE=p.txt"]
+    infer += ["--gin.MAX_INPUT_LENGTH=32", "--gin.MAX_DECODE_LENGTH=6", "--gin.BATCH_SIZE=8"]
+    infer += ["--gin.CHECKPOINT_PATH=tuned"]
+    attached = ["--gin.INFER_OUTPUT_DIR=attached", "--gin.PROMPT_PATH=prompt"]
+    assert cli.main([*infer, *attached]) == 0
+    assert cli.main([*infer, "--gin.INFER_OUTPUT_DIR=removed"]) == 0
+    with_prompt, without = (rows_of(f"{d}/predictions.jsonl") for d in ("attached", "removed"))
+    assert [r["prompt"] for r in with_prompt] == [r["prompt"] for r in without]
+    assert [r["prediction"] for r in with_prompt] != [r["prediction"] for r in without]
+    # A run's checkpoint that holds the prompt gives the same as its export, attached or removed.
+    again = [a.replace("tuned", "tuned/checkpoints/2") for a in infer]
+    assert cli.main([*again, "--gin.INFER_OUTPUT_DIR=removed2"]) == 0
+    found = [r["prediction"] for r in rows_of("removed2/predictions.jsonl")]
+    assert found == [r["prediction"] for r in without]
+    # Predictions with another prompt are not mixed in.
+    assert cli.main([*infer, "--gin.INFER_OUTPUT_DIR=attached"]) == 2
+    assert "of another input or checkpoint" in capsys.readouterr().err
+
+
+def test_eval_of_a_task_takes_a_prompt(promot):
+    task = ["--gin.MIXTURE_OR_TASK_NAME=one", f"--gin.MIXTURE_OR_TASK_MODULE={MODULE}", LENGTHS]
+    task += ["--gin.MAX_INPUT_LENGTH=32", "--gin.MAX_DECODE_LENGTH=4", "--gin.BATCH_SIZE=8"]
+    task += ["--gin.CHECKPOINT_PATH=tuned", "--gin.PROMPT_PATH=tuned", "--gin.EVAL_OUTPUT_DIR=ev"]
+    assert cli.main(["eval", "--gin_file=runs/eval.gin", *task]) == 0
+    rows = [row for row in rows_of("ev/rows.jsonl") if "prediction" in row]
+    assert len(rows) == 6
+    # The prompt stands in front of what the rows show.
+    assert rows[0]["prompt"].endswith("?")
+    from kaft_promot.infer import load_predictor
+
+    settings = {"max_input_length": 32, "max_decode_length": 4, "batch_size": 8}
+    attached = load_predictor("tuned", prompt_path="tuned", **settings)
+    found = attached.generate([row["prompt"] for row in rows])
+    assert found == [row["prediction"] for row in rows]
+
+
+@pytest.mark.parametrize("recipe", ["promot_joint", "promot_random_prompt"])
+def test_arms_make_their_prompt_themselves(folder, recipe):
+    assert train(recipe, recipe, "--gin.PROMPT_LENGTH=4", steps=1) == 0
+    rows = read_prompts(recipe).table[0]
+    assert rows.shape == (4, 8)
+    base, after = load_params("base"), flatten(load_params(recipe))
+    assert after.keys() == flatten(base).keys()
+    assert all(np.abs(after[name] - value).max() > 0 for name, value in flatten(base).items())
+    if recipe == "promot_random_prompt":
+        assert np.abs(rows).max() <= 0.5
+
+
+def test_a_mixture_with_a_prompt_for_each_task(folder, capsys):
+    tasks = ["--gin.PROMPT_LENGTH=4", "--gin.PROMPT_TASKS=('one', 'two')"]
+    assert train("promot_stage1", "each", *tasks, task="onetwo", steps=1) == 0
+    assert read_prompts("each").names == ("one", "two")
+    infer = ["infer", "--gin_file=runs/infer.gin", "--gin.CHECKPOINT_PATH=base"]
+    pathlib.Path("one.txt").write_text("one is 1?\n")
+    infer += ["--gin.INPUT_FILE=one.txt", "--gin.INFER_OUTPUT_DIR=which", "--gin.PROMPT_PATH=each"]
+    infer += ["--gin.MAX_DECODE_LENGTH=4", "--gin.MAX_INPUT_LENGTH=32"]
+    assert cli.main(infer) == 2
+    assert "choose one by --gin.PROMPT_NAME=..., of one, two" in capsys.readouterr().err
+    assert cli.main([*infer, "--gin.PROMPT_NAME=two"]) == 0
+    assert (
+        train("promot_stage1", "lacks", tasks[0], "--gin.PROMPT_TASKS=('one',)", task="onetwo") == 2
+    )
+    assert "task 'two' has no soft prompt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "message"),
+    [
+        ("promot_stage1", ["PROMPT_LENGTH=100"], "soft prompt of 100 leaves no room"),
+        ("promot_stage1", ["PROMPT_LENGTH=52"], "6 of 6 inputs do not fit"),
+        ("promot_stage2", ["PROMPT_PATH=gone"], "gone: no such prompt"),
+        ("promot_stage2", [], "no value for PROMPT_PATH"),
+        ("promot_stage2", ["PROMPT_PATH=base"], "base: no soft prompt in it"),
+    ],
+)
+def test_mistakes_are_one_line(folder, capsys, recipe, more, message):
+    assert train(recipe, "bad", *(f"--gin.{binding}" for binding in more)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error
