@@ -37,7 +37,7 @@ from kaft_promot.knowledge.augmenter import (
     parse_choices,
 )
 from kaft_promot.knowledge.corpus import CorpusIndex
-from kaft_promot.knowledge.probe import read_answers
+from kaft_promot.knowledge.probe import Probed, read_probed
 from kaft_promot.knowledge.proposers import parse_proposers
 from kaft_promot.knowledge.readers import read_placed
 from kaft_promot.knowledge.readers.base import Placed
@@ -143,7 +143,8 @@ def augment_file(
 
     Raises:
       UserError: an input cannot be read at all, a name is unknown, parametric answers are needed
-        and not given, none, or of another checkpoint, or the output cannot be written.
+        and not given, none, to other questions or of another checkpoint, or the output cannot be
+        written.
     """
     paths = [inputs] if isinstance(inputs, files.PathLike) else list(inputs)
     for path in paths:
@@ -166,21 +167,22 @@ def augment_file(
     with files.AtomicFolder(output_dir) as folder:
         rejected = folder.open(names[1])
         bad_answers = files.Rejects(rejected)
-        answers: Mapping[str, str] | None
-        if isinstance(parametric_answers, files.PathLike):
-            answers, probed = read_answers(parametric_answers, bad_answers)
-            if not answers:
+        answers, probed = parametric_answers, None
+        if isinstance(answers, files.PathLike):
+            probed = read_probed(answers, bad_answers)
+            if not probed.answers:
                 raise UserError(
-                    f"{parametric_answers}: no row with an id and an answer; "
+                    f"{answers}: no row with an id and an answer; "
                     "`kaft-promot probe` writes such a file"
                 )
-            settings = _with_checkpoint(settings, probed, parametric_answers)
-        else:
-            answers = parametric_answers
+            settings = _with_checkpoint(settings, probed.checkpoint, answers)
+            answers = probed.answers
         check_answers(settings, answers)
         index = _index(paths, format, progress)
         tally = _Tally(files.Rejects(rejected), files.Rejects(rejected))
         placed = tally.read(read_placed(paths, format, tally.rows))
+        if probed is not None:
+            placed = _same_questions(placed, probed, parametric_answers)
         bar = tqdm(placed, "augment", index.examples, unit="example", disable=not progress)
         out = folder.open(names[0])
         not_applicable = tally.counts["not_applicable"]
@@ -245,6 +247,18 @@ def _with_checkpoint(settings: Settings, probed: str | None, path: files.PathLik
             "records belong to one base model"
         )
     return dataclasses.replace(settings, base_checkpoint=named or probed)
+
+
+def _same_questions(placed: Iterable[Placed], probed: Probed, path: object) -> Iterator[Placed]:
+    """The examples, as long as the answers under their ids are to their questions."""
+    for place, example in placed:
+        asked = probed.questions.get(example.id, example.question)
+        if asked != example.question:
+            raise UserError(
+                f"{place}: {example.id!r} asks {example.question!r}, but {path} answers {asked!r} "
+                "under this id; give the answers to these questions"
+            )
+        yield place, example
 
 
 def _described(settings: Settings, paths: Sequence[files.PathLike], format: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ not asked again.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import os
@@ -36,20 +37,33 @@ class Generator(Protocol):
         ...
 
 
-def read_answers(path: files.PathLike, rejects: files.Rejects) -> tuple[dict[str, str], str | None]:
+@dataclasses.dataclass(frozen=True)
+class Probed:
+    """What a file of answers holds.
+
+    Attributes:
+      answers: example id -> answer.
+      questions: example id -> the question that was asked, where the row says so.
+      checkpoint: the checkpoint's name; None if the rows name none.
+    """
+
+    answers: dict[str, str]
+    questions: dict[str, str]
+    checkpoint: str | None
+
+
+def read_probed(path: files.PathLike, rejects: files.Rejects) -> Probed:
     """Reads what a probe wrote.
 
     Args:
       path: the file.
       rejects: takes the rows that are no answers.
 
-    Returns:
-      (example id -> answer, the checkpoint's name; None if the rows name none).
-
     Raises:
       UserError: the file cannot be read, or its answers are of more than one checkpoint.
     """
     answers: dict[str, str] = {}
+    questions: dict[str, str] = {}
     checkpoints: dict[str, int | None] = {}
     for place, row in files.read_jsonl(path, rejects):
         example_id, answer = row.get("id"), row.get("answer")
@@ -60,6 +74,8 @@ def read_answers(path: files.PathLike, rejects: files.Rejects) -> tuple[dict[str
             rejects.add(place, "duplicate_answer", f"{example_id!r} was answered before")
             continue
         answers[example_id] = answer
+        if isinstance(row.get("question"), str):
+            questions[example_id] = row["question"].strip()
         if row.get("checkpoint") is not None:
             checkpoints.setdefault(str(row["checkpoint"]), place.line)
     if len(checkpoints) > 1:
@@ -68,7 +84,13 @@ def read_answers(path: files.PathLike, rejects: files.Rejects) -> tuple[dict[str
             f"{path}:{line}: answers of two checkpoints ({one}, {other}) in one file; "
             "probe each base model into a file of its own"
         )
-    return answers, next(iter(checkpoints), None)
+    return Probed(answers, questions, next(iter(checkpoints), None))
+
+
+def read_answers(path: files.PathLike, rejects: files.Rejects) -> tuple[dict[str, str], str | None]:
+    """As `read_probed`: (example id -> answer, the checkpoint's name or None)."""
+    probed = read_probed(path, rejects)
+    return probed.answers, probed.checkpoint
 
 
 def probe(

@@ -300,6 +300,18 @@ def test_answers_from_a_file_name_their_checkpoint(tmp_path: pathlib.Path) -> No
         augment_file(path, tmp_path / "out", parametric_answers=answers)
 
 
+def test_answers_to_other_questions_are_refused(tmp_path: pathlib.Path) -> None:
+    """Ids such as "1" come again in every file: the questions must be the same, too."""
+    path, _ = write_inputs(tmp_path)
+    answers = tmp_path / "answers.jsonl"
+    row = {"id": "o1", "answer": "Bath", "question": " Where is Thing1? "}
+    answers.write_text(json.dumps(row) + "\n")
+    assert augment_file(path, tmp_path / "out", parametric_answers=answers).records > 0
+    answers.write_text(json.dumps(row | {"question": "Who wrote Emma?"}) + "\n")
+    with pytest.raises(UserError, match=r"input.jsonl.gz:2: 'o1' asks 'Where .*answers 'Who wrote"):
+        augment_file(path, tmp_path / "out", parametric_answers=answers)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
