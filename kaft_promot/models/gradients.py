@@ -87,10 +87,12 @@ def _gate_forward(x: jax.Array, gate: jax.Array) -> tuple[jax.Array, Any]:
 def _gate_backward(kept: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, gate = (value.astype(jnp.float32) for value in kept)
     wide = g.astype(jnp.float32)
-    # gelu(x) = x sigmoid(2 u): the same function as with tanh, written differently.
-    share = jax.nn.sigmoid(2 * _SLOPE * (x + _CUBE * x * x * x))
+    # gelu(x) = x sigmoid(z): the same function as with tanh, written differently. Each gradient has
+    # a sigmoid of its own: one for both XLA would make as soon as x is there, and keep until now.
+    z = 2 * _SLOPE * (x + _CUBE * x * x * x)
+    share, rest = jax.nn.sigmoid(z), jax.nn.sigmoid(-z)
     slope = share + x * share * (1 - share) * (2 * _SLOPE) * (1 + 3 * _CUBE * x * x)
-    return (wide * gate * slope).astype(g.dtype), (wide * x * share).astype(g.dtype)
+    return (wide * gate * slope).astype(g.dtype), (wide * (x - x * rest)).astype(g.dtype)
 
 
 gated_gelu.defvjp(_gate_forward, _gate_backward)
