@@ -54,11 +54,10 @@ def build(source: Source, seed: int = 0) -> Results:
         rows = source if isinstance(source, Rows) else Rows(samples=list(source))
     table = grounding.Scores(rows.samples)
     estimates = {arm: table.estimates(arm, seed) for arm in table.arms}
-    references = dict.fromkeys(["base", words.focus_arm(estimates)])
     differences = {
         reference: grounding.differences(table, reference, seed)
-        for reference in references
-        if reference in table.arms and len(table.arms) > 1
+        for reference in table.arms
+        if len(table.arms) > 1
     }
     return Results(estimates, differences, rows, seed)
 
@@ -105,12 +104,15 @@ def write_html(
     sections: Sequence[page.Section] = (),
 ) -> None:
     """Writes the page of figures that are computed already; arguments as for `write_report`."""
+    # The page shows differences to the base and to the arm that it is about; details.json has all.
+    shown = dict.fromkeys(("base", words.focus_arm(results.estimates)))
+    to_shown = {arm: results.differences[arm] for arm in shown if arm in results.differences}
     style = importlib.resources.files("kaft_promot").joinpath("assets/report/report.css")
     content = [
         page.findings(results.estimates, results.differences.get("base", {})),
         page.figures(results.estimates),
         page.table(results.estimates),
-        *(page.differences(name, table) for name, table in results.differences.items()),
+        *(page.differences(name, table) for name, table in to_shown.items()),
         page.details(results.estimates),
         *sections,
         page.examples(samples.choose(results.rows.samples)),

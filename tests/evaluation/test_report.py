@@ -82,6 +82,8 @@ def test_page_shows_every_figure_and_how_it_was_run(run_dir):
         assert kind in text
     assert "(irrelevant context)" in text and "p < 0.001" in text
     assert "unlike numbers" not in text
+    assert "Paired differences to base" in text and "Paired differences to kaft" in text
+    assert "Paired differences to relevant_only" not in text
 
 
 def test_page_stands_alone(run_dir):
@@ -126,7 +128,7 @@ def test_results_files(run_dir):
     assert "memorization_ratio" in details["arms"]["kaft"]
     difference = details["differences"]["base"]["kaft"]["robustness_agree"]
     assert set(difference) == {"value", "low", "high", "n", "p_value", "wins", "losses"}
-    assert set(details["differences"]) == {"base", "kaft"}
+    assert set(details["differences"]) == {"base", "relevant_only", "kaft"}
     assert set(details["differences"]["kaft"]) == {"base", "relevant_only"}
 
 
