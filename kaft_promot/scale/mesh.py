@@ -50,7 +50,7 @@ class MeshConfig:
         """
         devices = jax.devices() if devices is None else devices
         fixed = self.fsdp * self.tensor
-        data = len(devices) // fixed if self.data == -1 else self.data
+        data = len(devices) // max(fixed, 1) if self.data == -1 else self.data
         if min(self.fsdp, self.tensor, data) < 1 or data * fixed != len(devices):
             raise UserError(
                 f"MeshConfig(data={self.data}, fsdp={self.fsdp}, tensor={self.tensor}) does not "

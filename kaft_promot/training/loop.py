@@ -182,6 +182,8 @@ def train(
             try:
                 batch = next(feed)
             except StopIteration:
+                if window:  # nothing is saved before it is known to be finite
+                    run.write(step - 1, window.close())
                 run.save(state, feed, {})
                 raise UserError(
                     f"the data ended after step {step - 1} of {total_steps} (saved): set "
@@ -224,6 +226,10 @@ class _Window:
     def __init__(self, step: int):
         self._step = step
         self._clear()
+
+    def __len__(self) -> int:
+        """Steps since the last row."""
+        return len(self._metrics)
 
     def _clear(self) -> None:
         self._metrics: list[dict[str, jax.Array]] = []

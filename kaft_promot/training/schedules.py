@@ -103,11 +103,21 @@ def create_learning_rate_scheduler(
                 f"create_learning_rate_scheduler.factors = {factors!r}: unknown factor {name!r}; "
                 f"choose from {', '.join(FACTORS)}"
             )
-    if warmup_steps < 1 and set(names) & {"linear_warmup", "linear_decay"}:
-        raise UserError(
-            f"create_learning_rate_scheduler.warmup_steps = {warmup_steps}: "
-            "must be at least 1 with linear_warmup or linear_decay"
-        )
+    for argument, value, divided in (
+        (
+            "warmup_steps",
+            warmup_steps,
+            ("linear_warmup", "linear_decay", "rsqrt_decay", "rsqrt_normalized_decay"),
+        ),
+        ("steps_per_decay", steps_per_decay, ("decay_every",)),
+        ("steps_per_cycle", steps_per_cycle, ("cosine_decay",)),
+    ):
+        found = [name for name in names if name in divided]
+        if value < 1 and found:
+            raise UserError(
+                f"create_learning_rate_scheduler.{argument} = {value}: must be at least 1 with "
+                f"{found[0]}"
+            )
     return Schedule(
         factors=names,
         base_learning_rate=base_learning_rate,

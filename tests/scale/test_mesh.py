@@ -47,8 +47,9 @@ def test_a_mesh_that_does_not_use_all_devices_is_a_user_error():
     assert dict(MeshConfig().make().shape) == {"data": count, "fsdp": 1, "tensor": 1}
     with pytest.raises(UserError, match=f"fsdp={2 * count}"):
         MeshConfig(fsdp=2 * count).make()
-    with pytest.raises(UserError, match="product"):
-        MeshConfig(data=count + 1).make()
+    for sizes in ({"data": count + 1}, {"fsdp": 0}, {"tensor": -1}):
+        with pytest.raises(UserError, match="product"):
+            MeshConfig(**sizes).make()
 
 
 def test_every_axis_lies_where_the_table_says():

@@ -197,6 +197,19 @@ def test_data_that_ends_early_is_saved_and_told(tmp_path, base):
     assert_same(params, run(None, 3, initial_params=base))
 
 
+def test_data_that_ends_after_a_loss_that_is_not_finite_saves_nothing(tmp_path, base):
+    def poisoned():
+        for one in itertools.islice(batches(), 2):
+            yield one
+        yield one | {"decoder_loss_weights": np.full_like(one["decoder_loss_weights"], np.inf)}
+
+    with pytest.raises(UserError, match="step 3 is not finite"):
+        run(tmp_path, 9, initial_params=base, train_dataset_cfg=poisoned)
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert checkpoints.steps() == []
+    checkpoints.close()
+
+
 def test_checkpoints_of_a_prompt_are_small_and_complete(tmp_path):
     config = dataclasses.replace(CONFIG, prompt_length=2, num_prompts=1, emb_dim=64)
     stage = Stage(trainable=".*prompt.*", name="prompt")

@@ -116,8 +116,14 @@ def test_schedules_and_optimizers_are_values():
 def test_bad_schedules_are_user_errors():
     with pytest.raises(UserError, match="warm_up"):
         create_learning_rate_scheduler("constant * warm_up")
-    with pytest.raises(UserError, match="warmup_steps"):
-        create_learning_rate_scheduler("constant * linear_warmup", warmup_steps=0)
+    for factor, argument in (
+        ("linear_warmup", "warmup_steps"),
+        ("rsqrt_decay", "warmup_steps"),  # 1 / sqrt(0) at the first step
+        ("decay_every", "steps_per_decay"),
+        ("cosine_decay", "steps_per_cycle"),
+    ):
+        with pytest.raises(UserError, match=f"{argument} = 0.*{factor}"):
+            create_learning_rate_scheduler(f"constant * {factor}", **{argument: 0})
 
 
 def test_position_bias_factor_moves_biases_alone_faster():
