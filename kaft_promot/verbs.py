@@ -134,6 +134,12 @@ def export(options: argparse.Namespace) -> None:
     print(export_model(options.checkpoint, options.output, options.format, options.vocabulary))
 
 
+def interpolate(options: argparse.Namespace) -> None:
+    from kaft_promot.interop.interpolate import interpolate as run
+
+    print(run(options.base, options.tuned, options.weight, options.output))
+
+
 def _configure(options: argparse.Namespace, *modules: str, output: str) -> None:
     """Parses gin for a verb, and keeps the configuration in the run's folder."""
     if options.alsologtostderr:
@@ -308,6 +314,14 @@ def _export_flags(parser: argparse.ArgumentParser) -> None:
     add("--vocabulary", metavar="FILE", help="SentencePiece model (default: the checkpoint's own)")
 
 
+def _interpolate_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--base", required=True, metavar="PATH", help="the pretrained checkpoint, or mini")
+    add("--tuned", required=True, metavar="PATH", help="the same network, tuned")
+    add("--weight", type=float, default=0.5, help="of the tuned one, from 0 to 1 (default: 0.5)")
+    add("--output", required=True, metavar="FOLDER", help="where to write")
+
+
 VERBS: Sequence[Verb] = (
     Verb(
         name="quickstart",
@@ -378,5 +392,13 @@ VERBS: Sequence[Verb] = (
         example="kaft-promot export --checkpoint=runs/kaft --format=huggingface --output=kaft-hf",
         run=export,
         add_flags=_export_flags,
+    ),
+    Verb(
+        name="interpolate",
+        summary="write the weights between two checkpoints (WiSE-FT)",
+        example="kaft-promot interpolate --base=mini --tuned=runs/kaft --weight=0.5 \\\n"
+        "    --output=runs/half-kaft",
+        run=interpolate,
+        add_flags=_interpolate_flags,
     ),
 )

@@ -19,6 +19,7 @@ from kaft_promot.gin_config import packaged_gin_folder, split_gin_flags
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 NAMES = ["quickstart", "probe", "augment", "train", "eval", "infer", "report", "export"]
+NAMES += ["interpolate"]
 
 
 PROBE = [f"--input={__file__}", "--checkpoint=gone", "--output=o"]

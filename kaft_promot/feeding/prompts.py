@@ -126,7 +126,8 @@ class PromptedStore(TokenStore):
 
     def save(self, folder: Any, about: Mapping[str, object] | None = None) -> None:
         """As `TokenStore.save`, with the placeholders."""
-        TokenStore.from_examples([self[i] for i in range(len(self))]).save(folder, about)
+        examples = [{k: v.tolist() for k, v in self[i].items()} for i in range(len(self))]
+        TokenStore.from_examples(examples).save(folder, about)
 
     def __repr__(self) -> str:
         return f"PromptedStore({len(self)} examples, prompt of {len(self._prompt)})"
