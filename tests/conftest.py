@@ -19,3 +19,14 @@ def shared_dir() -> pathlib.Path:
     if not (path / "data").is_dir():
         pytest.skip(f"no shared data at {path}; set KAFT_PROMOT_SHARED to its folder")
     return path
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For tests that spend their time compiling: leaves out XLA's optimizations, not its results."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

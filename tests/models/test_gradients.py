@@ -7,6 +7,8 @@ import pytest
 
 from kaft_promot.models import gradients
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def plain_norm(x, scale):
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + gradients.EPSILON) * scale

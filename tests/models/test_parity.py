@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -17,11 +18,12 @@ VARIANTS = ("t5_1_0", "t5_1_1")
 
 def load(variant):
     arrays = dict(np.load(FIXTURES / f"hf_{variant}.npz"))
-    config = T5Config(**ast.literal_eval(str(arrays["config"])))
+    config = T5Config(**ast.literal_eval(str(arrays.pop("config"))))
     params = unflatten({k[7:]: v for k, v in arrays.items() if k.startswith("params:")})
     return config, params, arrays
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def loss_and_logits(params, config, arrays):
     targets = jnp.asarray(arrays["decoder_target_tokens"])
     logits = Transformer(config).apply(

@@ -1,6 +1,7 @@
 """What the network must do whatever its numbers: packing, prompts, caches, stacking, names."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,8 @@ from kaft_promot.models import (
     unstack_layers,
 )
 from kaft_promot.models.attention import RelativePositionBias, relative_position_bucket
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 CONFIG = T5Config(
     vocab_size=30,
@@ -41,8 +44,11 @@ def random_tokens(shape, seed=0):
     return np.random.default_rng(seed).integers(2, 30, shape).astype(np.int32)
 
 
-def apply(config, params, *args, **kwargs):
-    return Transformer(config).apply({"params": params}, *args, **kwargs)
+@functools.partial(jax.jit, static_argnames=("config", "method", "enable_dropout"))
+def apply(config, params, *args, method=None, enable_dropout=False, **kwargs):
+    if enable_dropout:
+        kwargs["enable_dropout"] = True
+    return Transformer(config).apply({"params": params}, *args, method=method, **kwargs)
 
 
 def test_packed_logits_equal_unpacked(params):
@@ -84,23 +90,27 @@ def test_cached_steps_equal_the_whole_sequence(params):
     y[:, 0] = 0
     whole = apply(CONFIG, params, x, y)
     encoded = apply(CONFIG, params, x, method="encode")
-    cache = apply(CONFIG, params, encoded, x > 0, 6, method="init_cache")
+    cache = Transformer(CONFIG).apply({"params": params}, encoded, x > 0, 6, method="init_cache")
     for t in range(6):
         logits, cache = apply(CONFIG, params, y[:, t], jnp.int32(t), cache, method="decode_step")
         np.testing.assert_allclose(logits, whole[:, t], atol=2e-5)
     assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(cache))
 
 
-@pytest.mark.parametrize("remat", ["none", "full", "dots"])
-def test_scanned_layers_and_rematerialisation_change_nothing(params, remat):
+@functools.partial(jax.jit, static_argnames="config")
+def gradients(config, params, x, y):
+    return jax.grad(lambda params: jnp.mean(jnp.square(apply(config, params, x, y))))(params)
+
+
+@pytest.mark.parametrize(
+    ("scan", "remat"),
+    [(True, "none"), (True, "full"), (True, "dots"), (False, "full"), (False, "dots")],
+)
+def test_scanned_layers_and_rematerialisation_change_nothing(params, scan, remat):
     x, y = random_tokens((2, 6)), random_tokens((2, 4), 1)
-
-    def loss(params, config):
-        return jnp.mean(jnp.square(apply(config, params, x, y)))
-
-    expected = jax.grad(loss)(params, CONFIG)
-    config = dataclasses.replace(CONFIG, scan_layers=True, remat=remat)
-    actual = jax.grad(loss)(stack_layers(params), config)
+    expected = gradients(CONFIG, params, x, y)
+    config = dataclasses.replace(CONFIG, scan_layers=scan, remat=remat)
+    actual = gradients(config, stack_layers(params) if scan else params, x, y)
     assert flatten(actual).keys() == flatten(abstract_params(config)).keys()
     back_config, back = unrolled(config, actual)
     assert back_config.remat == remat and not back_config.scan_layers

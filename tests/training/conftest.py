@@ -3,16 +3,11 @@
 import pathlib
 import sys
 
-import jax
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation():
-    """These tests spend their time compiling: leave out XLA's optimizations, not its results."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
+@pytest.fixture(scope="module", autouse=True)
+def quick_training_tests(quick_compilation):
+    """All of these tests compile tiny programs."""
