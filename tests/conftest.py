@@ -23,7 +23,7 @@ def shared_dir() -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def quick_compilation():
-    """For tests that spend their time compiling: leaves out XLA's optimizations, not its results."""
+    """For tests that spend their time compiling: without XLA's optimizations, with its results."""
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")

@@ -11,6 +11,13 @@ import pytest
 from kaft_promot.models import T5Config, Transformer, abstract_params
 
 VOCAB = 17
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_decoding_tests(quick_compilation):
+    """All of these tests compile tiny programs."""
+
+
 CONFIG = T5Config(
     vocab_size=VOCAB,
     emb_dim=8,
