@@ -98,8 +98,8 @@ def test_commands_in_the_readme_are_valid():
 
 def test_gin_files_show_valid_commands():
     recipes = packaged_gin_folder() / "recipes"
-    files = [*recipes.glob("promot*.gin"), recipes / "finetune.gin"]
-    assert len(files) >= 5
+    files = [*recipes.glob("promot*.gin"), recipes / "finetune.gin", recipes / "lora.gin"]
+    assert len(files) >= 6
     for path in [*files, *sorted((packaged_gin_folder() / "runs").glob("*.gin"))]:
         comments = [line[1:].strip() for line in path.read_text().splitlines() if line[:1] == "#"]
         text = "\n".join(comments).replace("\\\n", " ")

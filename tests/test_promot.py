@@ -180,6 +180,21 @@ def test_arms_make_their_prompt_themselves(folder, recipe):
         assert np.abs(rows).max() <= 0.5
 
 
+def test_the_arms_without_a_prompt(folder):
+    base = flatten(load_params("base"))
+    for arm, more in (("finetune", []), ("lora", ["--gin.LORA_RANK=2"])):
+        assert train(arm, arm, *more, steps=1) == 0
+        after = flatten(load_params(arm))
+        changed = {path for path in base if not np.array_equal(base[path], after[path])}
+        assert after.keys() == base.keys()
+        assert changed == (
+            set(base)
+            if arm == "finetune"
+            else {p for p in base if "/value/" in p or "/query/" in p}
+        )
+        assert not pathlib.Path(arm, "prompt.safetensors").exists()
+
+
 def test_a_mixture_with_a_prompt_for_each_task(folder, capsys):
     tasks = ["--gin.PROMPT_LENGTH=4", "--gin.PROMPT_TASKS=('one', 'two')"]
     assert train("promot_stage1", "each", *tasks, task="onetwo", steps=1) == 0

@@ -28,6 +28,8 @@ _AXES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r".*logits_dense/kernel", ("embed", "vocab")),
     (r".*norm/scale", ("embed",)),
 )
+# Low-rank additions to a kernel `[I, O]`: `lora_a` [I, R], `lora_b` [R, O].
+_LORA = re.compile(r"(.*)/lora_([ab])")
 _STACKED = re.compile(r"(encoder|decoder)/layers/(.*)")
 _LAYER = re.compile(r"(encoder|decoder)/layers_(\d+)/(.*)")
 
@@ -62,14 +64,18 @@ def logical_axes(params: Mapping[str, Any]) -> Params:
     """The named axes of every parameter, a nested dict of tuples of the same structure.
 
     Names: vocab, embed, heads, joined_kv (heads times head width, as T5X stores kernels), mlp,
-    relpos_buckets, prompt, layers.
+    relpos_buckets, prompt, lora_rank, layers.
 
     Raises:
       ValueError: for a path that no rule knows.
     """
     axes = {}
     for path, value in flatten(params).items():
-        names = next((names for end, names in _AXES if re.fullmatch(end, path)), None)
+        lora = _LORA.fullmatch(path)
+        kernel = f"{lora[1]}/kernel" if lora else path
+        names = next((names for end, names in _AXES if re.fullmatch(end, kernel)), None)
+        if lora and names:
+            names = (names[0], "lora_rank") if lora[2] == "a" else ("lora_rank", names[1])
         if names is None:
             raise ValueError(f"parameter {path}: no rule names its axes; add one to {__name__}")
         axes[path] = (("layers",) if _STACKED.fullmatch(path) else ()) + names

@@ -7,18 +7,20 @@ parts for programs of your own. Nothing here needs TensorFlow.
 from kaft_promot.training.checkpoints import CheckpointConfig, Checkpoints
 from kaft_promot.training.feed import open_feed
 from kaft_promot.training.loop import Hook, train
+from kaft_promot.training.lora import Lora, merge_lora
 from kaft_promot.training.metrics import MetricWriter, read_metrics
 from kaft_promot.training.optimizers import Adafactor, AdamW
 from kaft_promot.training.prompts import SoftPrompts
 from kaft_promot.training.schedules import Schedule, create_learning_rate_scheduler
 from kaft_promot.training.signals import Interrupted
-from kaft_promot.training.stages import FULL, MODEL, PROMPT, Stage, merge, partition
+from kaft_promot.training.stages import FULL, LORA, MODEL, PROMPT, Stage, merge, partition
 from kaft_promot.training.start import load_run
 from kaft_promot.training.state import TrainState, init_state
 from kaft_promot.training.step import make_eval_step, make_train_step
 
 __all__ = [
     "FULL",
+    "LORA",
     "MODEL",
     "PROMPT",
     "AdamW",
@@ -27,6 +29,7 @@ __all__ = [
     "Checkpoints",
     "Hook",
     "Interrupted",
+    "Lora",
     "MetricWriter",
     "Schedule",
     "SoftPrompts",
@@ -38,6 +41,7 @@ __all__ = [
     "make_eval_step",
     "make_train_step",
     "merge",
+    "merge_lora",
     "open_feed",
     "partition",
     "read_metrics",

@@ -31,6 +31,7 @@ from kaft_promot.models import Params, T5Config
 from kaft_promot.scale.mesh import MeshConfig, shard_batch
 from kaft_promot.training.checkpoints import CheckpointConfig
 from kaft_promot.training.feed import Source, blank_batch, eval_batches, open_feed
+from kaft_promot.training.lora import Lora
 from kaft_promot.training.optimizers import Adafactor, Optimizer
 from kaft_promot.training.prompts import SoftPrompts
 from kaft_promot.training.run import Run
@@ -72,6 +73,7 @@ def train(
     optimizer: Optimizer = Adafactor(),  # noqa: B008 (a frozen value)
     stage: Stage = FULL,
     prompts: SoftPrompts | None = None,
+    lora: Lora | None = None,
     train_eval_dataset_cfg: Source | None = None,
     eval_period: int = 1000,
     eval_steps: int | None = None,
@@ -107,6 +109,7 @@ def train(
       stage: which parameters are trained.
       prompts: soft prompts to put in front of every example (None: none); whether they are trained
         is the stage's to say. With batches from a function, these must hold the placeholder ids.
+      lora: low-rank additions to kernels (None: none), for the stage `LORA`.
       train_eval_dataset_cfg: validation batches; `eval/loss` and `eval/accuracy` (of tokens).
       eval_period: steps between evaluations; there is also one after the last step.
       eval_steps: batches an evaluation (None: all).
@@ -145,6 +148,8 @@ def train(
         start = prompts.attach(start, vocabulary, train_dataset_cfg)
         train_dataset_cfg = prompts.feed(train_dataset_cfg, start)
         train_eval_dataset_cfg = prompts.feed(train_eval_dataset_cfg, start)
+    if lora is not None:
+        start = dataclasses.replace(start, params=lora.attach(start.params))
     mesh = mesh_config.make()
     state = init_state(start.params, optimizer, stage, mesh, random_seed)
     step_fn = make_train_step(

@@ -17,6 +17,7 @@ import gin
 
 from kaft_promot.errors import UserError
 from kaft_promot.models import Params, flatten, unflatten
+from kaft_promot.training.lora import merge_lora
 
 
 @gin.configurable
@@ -64,6 +65,7 @@ class Stage:
 
 
 FULL = Stage()
+LORA = Stage(trainable=".*/lora_[ab]", name="lora")
 PROMPT = Stage(trainable=".*prompt.*", name="prompt")
 MODEL = Stage(frozen=".*prompt.*", name="model")
 
@@ -93,5 +95,5 @@ def partition(params: Mapping[str, Any], stage: Stage) -> tuple[Params, Params]:
 
 
 def merge(trainable: Mapping[str, Any], frozen: Mapping[str, Any]) -> Params:
-    """The nested dict that `partition` split."""
-    return unflatten({**flatten(trainable), **flatten(frozen)})
+    """The network's parameters: what `partition` split, with low-rank additions added."""
+    return merge_lora({**flatten(trainable), **flatten(frozen)})

@@ -21,6 +21,7 @@ from kaft_promot.models import (
 )
 from kaft_promot.models.prompts import PROMPT, uniform_rows
 from kaft_promot.training.checkpoints import Checkpoints
+from kaft_promot.training.lora import merge_lora
 
 if TYPE_CHECKING:
     from kaft_promot.interop import Prompts
@@ -163,7 +164,7 @@ def load_run(model_dir: str | pathlib.Path, step: int | str = "latest") -> tuple
             config, origin["initial_checkpoint_path"], None, origin["random_seed"]
         ).params
         flat = {**flatten(base), **flat}
-    return config, unflatten(flat)
+    return config, merge_lora(flat)
 
 
 def _frozen_prompts(model_dir: pathlib.Path, config: T5Config) -> Any:
