@@ -180,6 +180,14 @@ def test_arms_make_their_prompt_themselves(folder, recipe):
         assert np.abs(rows).max() <= 0.5
 
 
+def test_the_arm_with_demonstrations(promot):
+    assert train("promot_1shot", "shot", "--gin.PROMPT_PATH=prompt", steps=1) == 0
+    np.testing.assert_array_equal(read_prompts("shot").table, read_prompts("prompt").table)
+    plain = train("promot_stage2", "plain", "--gin.PROMPT_PATH=prompt", steps=1)
+    loss = [rows_of(f"{name}/metrics.jsonl")[0]["loss"] for name in ("shot", "plain")]
+    assert plain == 0 and loss[0] != loss[1]
+
+
 def test_the_arms_without_a_prompt(folder):
     base = flatten(load_params("base"))
     for arm, more in (("finetune", []), ("lora", ["--gin.LORA_RANK=2"])):

@@ -10,6 +10,7 @@ from kaft_promot.feeding.dataset import (
     eval_examples,
     train_iterator,
 )
+from kaft_promot.feeding.demonstrations import Demonstrations
 from kaft_promot.feeding.features import batch_examples
 from kaft_promot.feeding.prompts import PromptIds
 from kaft_promot.feeding.saved import save_batches, save_tokens
@@ -24,6 +25,7 @@ from kaft_promot.feeding.vocabulary import (
 __all__ = [
     "ByteVocabulary",
     "DatasetConfig",
+    "Demonstrations",
     "PromptIds",
     "SentencePieceVocabulary",
     "TrainIterator",

@@ -25,6 +25,7 @@ import gin
 
 from kaft_promot.errors import UserError
 from kaft_promot.feeding import pipeline, saved
+from kaft_promot.feeding.demonstrations import Demonstrations, with_demonstrations
 from kaft_promot.feeding.features import FEATURES, Batch
 from kaft_promot.feeding.prompts import PromptIds, check_batches, with_prompts
 
@@ -54,6 +55,8 @@ class DatasetConfig:
         prefetch: batches prepared ahead by a thread.
         prompts: soft prompts whose placeholder ids stand in front of the inputs, in the lengths
             above; None for none.
+        demonstrations: put a solved example of the task in front of each training input, behind its
+            soft prompt; None for none.
     """
 
     mixture_or_task_name: str
@@ -70,6 +73,7 @@ class DatasetConfig:
     saved: str | None = None
     prefetch: int = 2
     prompts: PromptIds | None = None
+    demonstrations: Demonstrations | None = None
 
 
 class TrainIterator(Iterator[Batch]):
@@ -194,6 +198,11 @@ def train_iterator(
         process_count=process_count,
     )
     if cfg.saved and str(cfg.saved).endswith(".npz"):
+        if cfg.demonstrations:
+            raise UserError(
+                f"DatasetConfig.demonstrations cannot be put into saved batches ({cfg.saved}): "
+                "save the batches with them, then leave the setting out"
+            )
         stored = saved.load_batches(cfg.saved, layout)
         if cfg.prompts:
             check_batches(stored.arrays["encoder_input_tokens"], cfg.prompts, cfg.saved)
@@ -205,6 +214,11 @@ def train_iterator(
             packed=False,
         )
     sources = open_sources(cfg)
+    if cfg.demonstrations:
+        room = layout.feature_lengths["inputs"]
+        if cfg.prompts:
+            room = cfg.prompts.room(layout.feature_lengths)
+        sources = with_demonstrations(sources, cfg.demonstrations, room)
     if cfg.prompts:
         sources = with_prompts(sources, cfg.prompts, layout.feature_lengths)
 
@@ -249,6 +263,11 @@ def eval_examples(cfg: DatasetConfig, *, max_examples: int | None = None) -> lis
         prompt, if `cfg.prompts` gives one), and the task's other fields (`inputs_pretokenized`,
         `targets_pretokenized`, ids, ...) as Python values.
     """
+    if cfg.demonstrations:
+        raise UserError(
+            "DatasetConfig.demonstrations are for training; to evaluate few-shot, use a task whose "
+            "inputs are few-shot"
+        )
     from kaft_promot.feeding import seqio_door
 
     return seqio_door.eval_examples(cfg, max_examples=max_examples)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import gin
 import numpy as np
@@ -123,11 +122,6 @@ class PromptedStore(TokenStore):
         return (
             lengths if feature != "inputs" else np.minimum(lengths, self._room) + len(self._prompt)
         )
-
-    def save(self, folder: Any, about: Mapping[str, object] | None = None) -> None:
-        """As `TokenStore.save`, with the placeholders."""
-        examples = [{k: v.tolist() for k, v in self[i].items()} for i in range(len(self))]
-        TokenStore.from_examples(examples).save(folder, about)
 
     def __repr__(self) -> str:
         return f"PromptedStore({len(self)} examples, prompt of {len(self._prompt)})"
