@@ -13,6 +13,11 @@ from kaft_promot.training.optimizers import Adafactor, AdamW
 from kaft_promot.training.prompts import SoftPrompts
 from kaft_promot.training.schedules import Schedule, create_learning_rate_scheduler
 from kaft_promot.training.signals import Interrupted
+from kaft_promot.training.specialization import (
+    gradient_alignment,
+    kl_from_base,
+    specialization_hook,
+)
 from kaft_promot.training.stages import FULL, LORA, MODEL, PROMPT, Stage, merge, partition
 from kaft_promot.training.start import load_run
 from kaft_promot.training.state import TrainState, init_state
@@ -36,7 +41,9 @@ __all__ = [
     "Stage",
     "TrainState",
     "create_learning_rate_scheduler",
+    "gradient_alignment",
     "init_state",
+    "kl_from_base",
     "load_run",
     "make_eval_step",
     "make_train_step",
@@ -45,5 +52,6 @@ __all__ = [
     "open_feed",
     "partition",
     "read_metrics",
+    "specialization_hook",
     "train",
 ]
