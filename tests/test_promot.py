@@ -1,5 +1,6 @@
 """ProMoT from the command line on a tiny model: both stages, the arms, prompt attached and not."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from kaft_promot import cli
+from kaft_promot.errors import UserError
 from kaft_promot.interop import load_model, load_params, read_prompts, write_native
 from kaft_promot.models import T5Config, abstract_params, flatten
 
@@ -234,3 +236,27 @@ def test_mistakes_are_one_line(folder, capsys, recipe, more, message):
     assert train(recipe, "bad", *(f"--gin.{binding}" for binding in more)) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
+
+
+def test_examples_to_evaluate_start_with_their_prompt(folder):
+    from kaft_promot.feeding import DatasetConfig, PromptIds, eval_examples
+
+    gin.clear_config()
+    gin.bind_parameter("task_vocabulary.path", "bytes")
+    cfg = DatasetConfig(
+        mixture_or_task_name="onetwo",
+        module=MODULE,
+        task_feature_lengths={"inputs": 40, "targets": 8},
+        split="validation",
+        batch_size=1,
+        prompts=PromptIds(first_id=384, length=3, by_task={"one": 0, "two": 1}),
+    )
+    found = eval_examples(cfg)
+    assert {(e["task"], tuple(e["inputs"][:3])) for e in found} == {
+        ("one", (384, 385, 386)),
+        ("two", (387, 388, 389)),
+    }
+    assert bytes(i - 3 for i in found[0]["inputs"][3:-1]).decode() == "one is 0?"
+    small = dataclasses.replace(cfg, task_feature_lengths={"inputs": 12, "targets": 8})
+    with pytest.raises(UserError, match="6 of 6 inputs do not fit.*1 too many"):
+        eval_examples(small)
