@@ -10,6 +10,7 @@ that no training example holds (but `mini_closed_book`, whose validation asks wh
 | `mini_reading` | `question: Who is Bo? context: Ada is a cat. Bo is a dog.` -> `dog` | 0.4 |
 | `mini_quote` | `quote: Bo context: Ada is a cat. Bo is a dog.` -> `Bo is a dog.` | 0.2 |
 | `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` | 0.25 |
+| `mini_copy` | `ridge7 um Ada` -> `ridge7 um Ada` | (alone, first) |
 
 Features: `inputs` and `targets`, int32 tokens of the vocabulary bound to `task_vocabulary.path`.
 """
@@ -23,6 +24,7 @@ from kaft_promot.errors import UserError
 from kaft_promot.feeding.jsonl_task import register_jsonl_task
 from kaft_promot.mini.location import mini_data
 
+# What `mini_pretrain` mixes; `mini_copy`, trained first, is not part of it.
 RATES = {"closed_book": 0.15, "reading": 0.4, "quote": 0.2, "fewshot": 0.25}
 FIELDS = {"inputs": str, "targets": str}
 
@@ -49,7 +51,7 @@ def data_file(name: str) -> Callable[[str], pathlib.Path]:
     return path
 
 
-for _name in RATES:
+for _name in (*RATES, "copy"):
     register_jsonl_task(
         f"mini_{_name}",
         data_file(_name),

@@ -2,7 +2,7 @@
 FILE --output DIR`.
 
 Writes `facts.jsonl.gz`, `quickstart.facts.jsonl.gz` (what the package ships of them),
-`vocab.model`, `train.{closed_book,reading,quote,fewshot}.jsonl`, `validation.*.jsonl`,
+`vocab.model`, `train.{closed_book,reading,quote,copy,fewshot}.jsonl`, `validation.*.jsonl`,
 `test.reading.jsonl`, `fewshot/{task}.{train,validation}.jsonl` and `statistics.json`; the same
 bytes for the same seed.
 """
@@ -14,7 +14,7 @@ import json
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import sentencepiece
@@ -29,7 +29,8 @@ from kaft_promot.mini.reading import Reader, held_out_examples
 from kaft_promot.mini.vocabulary import PIECES, train_vocabulary, training_text, wiki_sentences
 
 INPUT_LENGTH, TARGET_LENGTH = 128, 40  # tokens with the end token; longer examples are left out
-READING, QUOTE, FEWSHOT = 240_000, 80_000, 12_000  # training examples; FEWSHOT: of every task
+# Training examples; FEWSHOT: of every task.
+READING, QUOTE, COPY, FEWSHOT = 240_000, 80_000, 20_000, 12_000
 
 
 class Writer:
@@ -90,6 +91,26 @@ def fewshot_examples(count: int, split: str, seed: int, shots: Sequence[int]):
             yield {**draw_example(task, split, number, rng), "task": task.name, "shots": number}
 
 
+def copying_examples(
+    count: int, vocabulary: sentencepiece.SentencePieceProcessor, seed: int
+) -> Iterator[dict[str, str]]:
+    """Random pieces of the vocabulary, 4 to 24 of them, to be written again as they are.
+
+    Nothing but copying can do it: language gives no hint what comes next. Every piece is learned
+    both to read and to write.
+    """
+    rng = random.Random(f"{seed} copying")
+    pieces = [i for i in range(vocabulary.get_piece_size()) if _is_text(vocabulary, i)]
+    for _ in range(count):
+        text = vocabulary.decode(rng.choices(pieces, k=rng.randint(4, 24))).strip()
+        yield {"inputs": text, "targets": text}
+
+
+def _is_text(vocabulary: sentencepiece.SentencePieceProcessor, i: int) -> bool:
+    special = vocabulary.is_control(i) or vocabulary.is_unknown(i) or vocabulary.is_byte(i)
+    return not special and bool(vocabulary.id_to_piece(i).strip("\u2581"))
+
+
 def shuffled(examples: Iterable[dict], seed: int) -> list[dict]:
     found = list(examples)
     random.Random(f"{seed} order").shuffle(found)
@@ -105,6 +126,7 @@ def build(
     *,
     reading: int = READING,
     quote: int = QUOTE,
+    copy: int = COPY,
     fewshot: int = FEWSHOT,
     sizes: facts_lib.SplitSizes = facts_lib.DEFAULT_SIZES,
     pieces: int = PIECES,
@@ -116,6 +138,7 @@ def build(
       wiki: JSONL of Wikipedia articles, for the vocabulary only.
       passages: SQuAD or NQ files for practice in copying.
       reading: training examples of reading.
+      copy: training examples of copying random pieces.
       quote: training examples of quoting.
       fewshot: training examples of every few-shot task.
       sizes: numbers of facts of every split.
@@ -150,6 +173,8 @@ def build(
     ]
     drawn = [reader.draw() for _ in range(reading)]
     writer.write("train.reading", shuffled(drawn + copying * 2, seed))
+    writer.write("train.copy", copying_examples(copy, writer.vocabulary, seed))
+    writer.write("validation.copy", copying_examples(200, writer.vocabulary, seed + 1))
     quoter = Reader(facts, seed)
     quoter.rng = random.Random(f"{seed} quote")
     writer.write("train.quote", [quoter.draw_quote() for _ in range(quote)])
@@ -193,6 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reading", type=int, default=READING, help="reading examples")
     parser.add_argument("--quote", type=int, default=QUOTE, help="quoting examples")
+    parser.add_argument("--copy", type=int, default=COPY, help="copying examples")
     parser.add_argument(
         "--fewshot", type=int, default=FEWSHOT, help="examples of every few-shot task"
     )
@@ -206,6 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.seed,
             reading=args.reading,
             quote=args.quote,
+            copy=args.copy,
             fewshot=args.fewshot,
         )
     except UserError as error:

@@ -43,6 +43,7 @@ def built(trex_part, sizes, passages, tmp_path_factory):
         folder / "out",
         reading=400,
         quote=50,
+        copy=40,
         fewshot=10,
         sizes=sizes,
         pieces=1500,
@@ -57,7 +58,7 @@ def rows_of(path):
 def test_every_file_is_there_and_within_the_lengths(built):
     vocabulary = SentencePieceVocabulary(built / "vocab.model")
     files = sorted(built.glob("*.jsonl")) + sorted(built.glob("fewshot/*.jsonl"))
-    assert len(files) == 9 + 2 * len(TASKS)
+    assert len(files) == 11 + 2 * len(TASKS)
     for file in files:
         rows = rows_of(file)
         assert rows, file
@@ -122,10 +123,15 @@ def test_every_size_has_its_flag(tmp_path, monkeypatch):
     told = {}
     monkeypatch.setattr(build_lib, "build", lambda *_, **sizes: told.update(sizes) or {})
     arguments = ["--trex", "t", "--wiki", "w", "--output", str(tmp_path)]
-    assert build_lib.main([*arguments, "--reading=1", "--quote=2", "--fewshot=3"]) == 0
-    assert told == {"reading": 1, "quote": 2, "fewshot": 3}
+    assert build_lib.main([*arguments, "--reading=1", "--quote=2", "--copy=4", "--fewshot=3"]) == 0
+    assert told == {"reading": 1, "quote": 2, "copy": 4, "fewshot": 3}
     build_lib.main(arguments)
-    assert told == {"reading": 240_000, "quote": 80_000, "fewshot": 12_000}
+    assert told == {
+        "reading": 240_000,
+        "quote": 80_000,
+        "copy": 20_000,
+        "fewshot": 12_000,
+    }
 
 
 def test_bad_input_is_one_line(tmp_path, capsys):
@@ -142,3 +148,11 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         list(read_passages(tmp_path / "trex.jsonl"))
     with pytest.raises(UserError, match="none.jsonl: there is no such file"):
         list(read_passages(tmp_path / "none.jsonl"))
+
+
+def test_copying_uses_the_whole_vocabulary_and_ends_as_it_begins(built):
+    rows = rows_of(built / "train.copy.jsonl")
+    assert len(rows) == 40 and all(row["inputs"] == row["targets"] for row in rows)
+    vocabulary = SentencePieceVocabulary(built / "vocab.model")
+    used = {i for row in rows for i in vocabulary.encode(row["inputs"])}
+    assert len(used) > 200  # of 40 * 14 random draws among 1,500
