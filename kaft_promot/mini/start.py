@@ -27,14 +27,13 @@ from kaft_promot.gin_config import macro_value, parse_gin
 from kaft_promot.interop.native import write_native
 from kaft_promot.models import Params, T5Config, init_params
 
-
 NEIGHBOUR_BIAS = 5.0  # e^5 times the weight of any other position
 BEFORE, BEHIND = 1, 17  # buckets of the distances -1 and, in the encoder, +1
 
 
 def start_params(config: T5Config, key: jax.Array) -> Params:
     """`init_params` with `decoder/logits_dense/kernel` `[D, V]` = embedding^T / sqrt(D), and with
-    `NEIGHBOUR_BIAS` added to `relpos_bias/rel_embedding` `[H, 32]` of the heads that see neighbours.
+    `NEIGHBOUR_BIAS` added to `relpos_bias/rel_embedding` `[H, 32]` where heads see neighbours.
     """
     params = init_params(config, key)
     embedding_VxD = params["token_embedder"]["embedding"]
