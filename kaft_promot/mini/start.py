@@ -4,8 +4,8 @@
 
 T5 1.1 has an output matrix of its own. Random, it must learn for every single token that copying
 its embedding through the network means naming that token; a small model on few data then copies
-only tokens that it has often written. So it starts as the embedding's transpose, at the size that T5X
-initialises it with, and training may still pull the two apart.
+only tokens that it has often written. So it starts as the embedding's transpose, at the size that
+T5X initialises it with, and training may still pull the two apart.
 
 To copy a phrase, a decoder looks for the place behind the token that it wrote last, so keys must
 know their previous token. Transformers whose keys see it from the start learn to copy without the
