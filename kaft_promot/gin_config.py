@@ -14,6 +14,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import os
 import pathlib
 import pkgutil
 import re
@@ -89,6 +90,9 @@ def parse_gin(
         uses, and a required macro without a value; `UnknownName` for an unknown function.
     """
     gin.clear_config()
+    # gin also looks a path up as a Python package, and falls over where a folder of the user's (the
+    # `runs/` of earlier trainings, say) can be imported as one. Files are files here.
+    gin.config._FILE_READERS[:] = [(open, os.path.isfile)]
     for name, default in (defaults or {}).items():
         gin.bind_parameter((name, "gin.macro", "value"), default)
     folders = [*search_paths, str(packaged_gin_folder())]
