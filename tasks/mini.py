@@ -4,13 +4,16 @@ The folder is found by a binding, `mini_data.directory = "/data/mini"`. Splits a
 `validation`, for `mini_reading` also `test`; validation and test hold facts, sentences and inputs
 that no training example holds (but `mini_closed_book`, whose validation asks what training told).
 
-| task | example | rate in `mini_pretrain` |
-| --- | --- | --- |
-| `mini_closed_book` | `question: Where was Ada born?` -> `London` | 0.15 |
-| `mini_reading` | `question: Who is Bo? context: Ada is a cat. Bo is a dog.` -> `dog` | 0.4 |
-| `mini_quote` | `quote: Bo context: Ada is a cat. Bo is a dog.` -> `Bo is a dog.` | 0.2 |
-| `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` | 0.25 |
-| `mini_copy` | `ridge7 um Ada` -> `ridge7 um Ada` | (alone, first) |
+| task | example | `mini_quoting` | `mini_pretrain` |
+| --- | --- | --- | --- |
+| `mini_closed_book` | `question: Where was Ada born?` -> `London` | 0.15 | 0.15 |
+| `mini_reading` | `question: Who is Bo? context: Al is a cat. Bo is a dog.` -> `dog` | 0.4 | 0.45 |
+| `mini_quote` | `quote: Bo context: Al is a cat. Bo is a dog.` -> `Bo is a dog.` | 0.2 | 0.05 |
+| `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` | 0.25 | 0.35 |
+| `mini_copy` | `ridge7 um Ada` -> `ridge7 um Ada` | | |
+
+The order is `mini_copy`, `mini_quoting`, `mini_pretrain`: quotes are ten times as long as answers
+and would keep most of the gradient, so their share falls when they have taught copying.
 
 Features: `inputs` and `targets`, int32 tokens of the vocabulary bound to `task_vocabulary.path`.
 """
@@ -24,8 +27,11 @@ from kaft_promot.errors import UserError
 from kaft_promot.feeding.jsonl_task import register_jsonl_task
 from kaft_promot.mini.location import mini_data
 
-# What `mini_pretrain` mixes; `mini_copy`, trained first, is not part of it.
-RATES = {"closed_book": 0.15, "reading": 0.4, "quote": 0.2, "fewshot": 0.25}
+RATES = {
+    "mini_quoting": {"closed_book": 0.15, "reading": 0.4, "quote": 0.2, "fewshot": 0.25},
+    "mini_pretrain": {"closed_book": 0.15, "reading": 0.45, "quote": 0.05, "fewshot": 0.35},
+}
+TASKS = ("closed_book", "reading", "quote", "fewshot", "copy")
 FIELDS = {"inputs": str, "targets": str}
 
 
@@ -51,11 +57,12 @@ def data_file(name: str) -> Callable[[str], pathlib.Path]:
     return path
 
 
-for _name in (*RATES, "copy"):
+for _name in TASKS:
     register_jsonl_task(
         f"mini_{_name}",
         data_file(_name),
         fields=FIELDS,
         splits=("train", "validation", "test") if _name == "reading" else ("train", "validation"),
     )
-seqio.MixtureRegistry.add("mini_pretrain", [(f"mini_{name}", rate) for name, rate in RATES.items()])
+for _name, _rates in RATES.items():
+    seqio.MixtureRegistry.add(_name, [(f"mini_{task}", rate) for task, rate in _rates.items()])

@@ -9,7 +9,7 @@ from kaft_promot.training.feed import open_feed
 from kaft_promot.training.loop import Hook, train
 from kaft_promot.training.lora import Lora, merge_lora
 from kaft_promot.training.metrics import MetricWriter, read_metrics
-from kaft_promot.training.optimizers import Adafactor, AdamW
+from kaft_promot.training.optimizers import Adafactor, AdamW, Muon
 from kaft_promot.training.prompts import SoftPrompts
 from kaft_promot.training.schedules import Schedule, create_learning_rate_scheduler
 from kaft_promot.training.signals import Interrupted
@@ -29,6 +29,7 @@ __all__ = [
     "MODEL",
     "PROMPT",
     "AdamW",
+    "Muon",
     "Adafactor",
     "CheckpointConfig",
     "Checkpoints",

@@ -10,6 +10,7 @@ import gin
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 
 from kaft_promot.models import flatten, unflatten
 from kaft_promot.training.schedules import Schedule
@@ -132,10 +133,74 @@ class AdamW:
             weight_decay=self.weight_decay,
             mask=decays,
         )
-        if self.position_bias_factor == 1.0:
-            return adam
-        biases = unflatten({path: path.endswith("/rel_embedding") for path in flatten(axes)})
-        return optax.chain(adam, optax.masked(optax.scale(self.position_bias_factor), biases))
+        return _quick_position_biases(adam, axes, self.position_bias_factor)
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Muon:
+    """Muon for the layers' matrices, Adam for everything else (Jordan et al., 2024).
+
+    A matrix moves along its momentum made orthogonal by Newton-Schulz steps, so that all of its
+    directions move alike; Optax's `contrib.muon` does it. Embedding, output matrix, position
+    biases, soft prompts and norms take Adam's steps. Matrices' steps are scaled to the size of
+    Adam's (Liu et al., arXiv 2502.16982, section 2.2), so one learning rate serves both.
+
+    Attributes:
+      learning_rate: step size, a number or a schedule.
+      beta: decay of the matrices' momentum.
+      b1: decay of Adam's first moments.
+      b2: decay of Adam's second moments.
+      rms: root mean square of a matrix's step, before the learning rate.
+      ns_steps: Newton-Schulz steps.
+      weight_decay: times the learning rate, the share of a matrix taken away a step.
+      position_bias_factor: see `AdamW`.
+    """
+
+    learning_rate: float | Schedule = 1e-3
+    beta: float = 0.95
+    b1: float = 0.9
+    b2: float = 0.98
+    rms: float = 0.2
+    ns_steps: int = 5
+    weight_decay: float = 0.0
+    position_bias_factor: float = 1.0
+
+    def make(self, axes: Mapping[str, Any]) -> optax.GradientTransformation:
+        """See `Optimizer.make`."""
+        dimensions = unflatten({path: _matrix(path, a) for path, a in flatten(axes).items()})
+        muon = optax.contrib.muon(
+            self.learning_rate,
+            ns_steps=self.ns_steps,
+            beta=self.beta,
+            weight_decay=self.weight_decay,
+            adam_b1=self.b1,
+            adam_b2=self.b2,
+            adam_learning_rate=self.learning_rate,
+            muon_weight_dimension_numbers=dimensions,
+            consistent_rms=self.rms,
+        )
+        return _quick_position_biases(muon, axes, self.position_bias_factor)
+
+
+def _matrix(path: str, axes: tuple[str, ...]) -> optax.contrib.MuonDimensionNumbers | None:
+    """Which axes of a parameter Muon takes as a matrix's; None leaves it to Adam."""
+    stacked = axes[0] == "layers"
+    if "/layers" not in path or not path.endswith("/kernel") or len(axes) != 2 + stacked:
+        return None
+    return optax.contrib.MuonDimensionNumbers(
+        reduction_axis=len(axes) - 2, output_axis=len(axes) - 1
+    )
+
+
+def _quick_position_biases(
+    transform: optax.GradientTransformation, axes: Mapping[str, Any], factor: float
+) -> optax.GradientTransformation:
+    """Multiplies the steps of relative-position biases by `factor`."""
+    if factor == 1.0:
+        return transform
+    biases = unflatten({path: path.endswith("/rel_embedding") for path in flatten(axes)})
+    return optax.chain(transform, optax.masked(optax.scale(factor), biases))
 
 
 def _over_layers(
