@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from kaft_promot import __version__
+from kaft_promot import __version__, huge_pages
 from kaft_promot.errors import UserError
 from kaft_promot.verbs import VERBS
 
@@ -31,7 +31,10 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb (default: the process's arguments) and returns the exit status."""
     try:
-        _run(sys.argv[1:] if arguments is None else list(arguments))
+        if arguments is None:
+            _run(sys.argv[1:], own_process=True)
+        else:
+            _run(list(arguments))
         sys.stdout.flush()
         return 0
     except UserError as error:
@@ -60,7 +63,7 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str], own_process: bool = False) -> None:
     parser = _parser()
     if not arguments:
         parser.print_help()
@@ -72,6 +75,8 @@ def _run(arguments: list[str]) -> None:
         arguments, bindings = split_gin_flags(arguments)
     options = parser.parse_args(arguments)
     options.bindings = bindings
+    if own_process and options.computes:
+        huge_pages.restart()
     options.run(options)
 
 
@@ -96,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         verb.add_flags(child)
-        child.set_defaults(run=verb.run)
+        child.set_defaults(run=verb.run, computes=verb.computes)
     return parser
 
 

@@ -88,10 +88,14 @@ def evaluate(
     return render(results.estimates)
 
 
-def task_suite(dataset: DatasetConfig) -> suites.Suite:
+def task_suite(dataset: DatasetConfig, max_examples: int | None = None) -> suites.Suite:
     """A SeqIO task or mixture as a suite: exact match and F1 against its targets.
 
-    Its data is the `DatasetConfig`; examples of a mixture are told apart by their task's name.
+    It loads no data of its own; examples of a mixture are told apart by their task's name.
+
+    Args:
+      dataset: task, split and module.
+      max_examples: of each task, the first ones; None for all.
     """
     return suites.Suite(
         name=dataset.mixture_or_task_name,
@@ -99,7 +103,7 @@ def task_suite(dataset: DatasetConfig) -> suites.Suite:
         tasks=(
             suites.EvalTask(
                 name=dataset.mixture_or_task_name,
-                examples=_task_examples,
+                examples=lambda _: _task_examples(dataset, max_examples),
                 read=_read,
                 score=_score,
             ),
@@ -107,8 +111,10 @@ def task_suite(dataset: DatasetConfig) -> suites.Suite:
     )
 
 
-def _task_examples(dataset: DatasetConfig) -> Iterator[suites.EvalExample]:
-    for number, example in enumerate(eval_examples(dataset)):
+def _task_examples(
+    dataset: DatasetConfig, max_examples: int | None
+) -> Iterator[suites.EvalExample]:
+    for number, example in enumerate(eval_examples(dataset, max_examples=max_examples)):
         for name in ("inputs_pretokenized", "targets_pretokenized"):
             if name not in example:
                 raise UserError(

@@ -10,6 +10,7 @@ import os
 import pathlib
 from collections.abc import Callable, Sequence
 
+from kaft_promot import flags
 from kaft_promot.errors import UserError
 
 # Rooms with gin-configurable functions; importing them makes the functions known to gin.
@@ -22,7 +23,10 @@ explains the names. Names that nothing uses are errors."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verb:
-    """One verb: `run` gets the parsed flags that `add_flags` declared."""
+    """One verb: `run` gets the parsed flags that `add_flags` declared.
+
+    `uses_gin` says whether it takes `--gin.NAME=VALUE`, `computes` whether it runs the network.
+    """
 
     name: str
     summary: str
@@ -31,6 +35,7 @@ class Verb:
     add_flags: Callable[[argparse.ArgumentParser], None]
     details: str = ""
     uses_gin: bool = False
+    computes: bool = False
 
 
 def train(options: argparse.Namespace) -> None:
@@ -109,7 +114,15 @@ def quickstart(options: argparse.Namespace) -> None:
     _keep_programs()
     from kaft_promot.quickstart import run
 
-    run(options.output, options.bindings)
+    run(options.output, options.bindings, options.half)
+
+
+def promot(options: argparse.Namespace) -> None:
+    _configure(options, "promot_report", output="MODEL_DIR")
+    from kaft_promot.gin_config import call
+    from kaft_promot.promot_report import compare
+
+    print(call(compare))
 
 
 def report(options: argparse.Namespace) -> None:
@@ -141,7 +154,7 @@ def interpolate(options: argparse.Namespace) -> None:
 
 
 def _configure(options: argparse.Namespace, *modules: str, output: str) -> None:
-    """Parses gin for a verb, and keeps the configuration in the run's folder."""
+    """Parses gin for a verb, and keeps the configuration in the folder that `output` names."""
     if options.alsologtostderr:
         from absl import logging
 
@@ -185,151 +198,15 @@ def _keep_programs() -> None:
     use_compilation_cache()
 
 
-def _binding_flag(parser: argparse.ArgumentParser, example: str) -> None:
-    """Documents `--gin.NAME=VALUE`, which `split_gin_flags` takes out before argparse looks."""
-    parser.add_argument(
-        "--gin.NAME",
-        dest="unused",
-        metavar="VALUE",
-        help=f"set one value, for example --gin.{example}; repeatable",
-    )
-
-
-def _gin_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--gin_file", action="append", default=[], metavar="FILE", help="gin file; repeatable")
-    _binding_flag(parser, "BATCH_SIZE=64")
-    add(
-        "--gin_bindings",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="the same as --gin.NAME=VALUE; repeatable",
-    )
-    add(
-        "--gin_search_paths",
-        action="append",
-        default=[],
-        metavar="FOLDER[,FOLDER]",
-        help="folders where gin files are searched",
-    )
-    add("--alsologtostderr", action="store_true", help="show log messages")
-
-
-def _input_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--input",
-        action="append",
-        required=True,
-        metavar="FILE",
-        help="question file (.json, .jsonl, also .gz); repeatable",
-    )
-    parser.add_argument(
-        "--format",
-        default="auto",
-        help="squad, trex or jsonl; auto (the default) looks at the file",
-    )
-
-
-def _augment_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    _input_flags(parser)
-    add("--output", required=True, metavar="FOLDER", help="where records.jsonl is written")
-    add("--parametric", metavar="FILE", help="the base model's answers, from kaft-promot probe")
-    add(
-        "--proposer",
-        default="relation,type",
-        help="who proposes counterfactual answers: relation, type, or both, tried in order "
-        "(default: relation,type)",
-    )
-    add(
-        "--irrelevant",
-        default="annotated,random",
-        help="irrelevant contexts: annotated (SQuAD 2.0's unanswerable questions), random, or both "
-        "(default)",
-    )
-    add(
-        "--kinds",
-        default="relevant,counterfactual,irrelevant,empty",
-        help="context kinds to make (default: all four)",
-    )
-    add("--split", metavar="NAME", help="write NAME.jsonl, where the SeqIO tasks look for it")
-    add("--seed", type=int, default=0, help="of all random choices (default: 0)")
-    add("--base_checkpoint", metavar="NAME", help="the probed checkpoint (default: as in answers)")
-    add(
-        "--no_suffixes",
-        dest="suffixes",
-        action="store_false",
-        help="targets without the announced source, such as ' (from context)'",
-    )
-
-
-def _probe_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    _input_flags(parser)
-    add("--checkpoint", required=True, metavar="PATH", help="mini, a run's folder, T5X's, ...")
-    add("--output", required=True, metavar="FILE", help="answers.jsonl; continued if it is there")
-    add("--vocabulary", metavar="FILE", help="SentencePiece model (default: the checkpoint's own)")
-    add("--batch_size", type=int, default=64, help="questions at once (default: 64)")
-    add(
-        "--max_decode_length",
-        type=int,
-        default=64,
-        help="tokens of an answer (default: 64, as in runs/eval.gin: a longer answer that is cut "
-        "elsewhere is another answer)",
-    )
-
-
-def _quickstart_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--output",
-        default="runs/quickstart",
-        metavar="FOLDER",
-        help="(default: runs/quickstart); a stopped run is continued",
-    )
-    _binding_flag(parser, "Quickstart.train_steps=50")
-
-
-def _report_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--rows",
-        required=True,
-        metavar="PATH",
-        help="a rows file, a folder of them, or a run's folder",
-    )
-    add("--output", required=True, metavar="FOLDER", help="gets report.html and results.json")
-    add("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
-
-
-def _export_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--checkpoint", required=True, metavar="PATH", help="any checkpoint, or mini")
-    add("--output", required=True, metavar="FOLDER", help="where to write")
-    add(
-        "--format",
-        default="native",
-        help="native (model.safetensors with T5X's names; the default) or huggingface",
-    )
-    add("--vocabulary", metavar="FILE", help="SentencePiece model (default: the checkpoint's own)")
-
-
-def _interpolate_flags(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--base", required=True, metavar="PATH", help="the pretrained checkpoint, or mini")
-    add("--tuned", required=True, metavar="PATH", help="the same network, tuned")
-    add("--weight", type=float, default=0.5, help="of the tuned one, from 0 to 1 (default: 0.5)")
-    add("--output", required=True, metavar="FOLDER", help="where to write")
-
-
 VERBS: Sequence[Verb] = (
     Verb(
         name="quickstart",
-        summary="show KAFT's effect on the packaged model mini, from questions to a report",
+        summary="show KAFT and ProMoT on the packaged model mini, from questions to a report",
         example="kaft-promot quickstart",
         run=quickstart,
-        add_flags=_quickstart_flags,
+        add_flags=flags.quickstart_flags,
         uses_gin=True,
+        computes=True,
     ),
     Verb(
         name="probe",
@@ -337,7 +214,8 @@ VERBS: Sequence[Verb] = (
         example="kaft-promot probe --input=questions.jsonl --checkpoint=mini "
         "--output=answers.jsonl",
         run=probe,
-        add_flags=_probe_flags,
+        add_flags=flags.probe_flags,
+        computes=True,
     ),
     Verb(
         name="augment",
@@ -345,7 +223,7 @@ VERBS: Sequence[Verb] = (
         example="kaft-promot augment --input=questions.jsonl --parametric=answers.jsonl "
         "--output=records",
         run=augment,
-        add_flags=_augment_flags,
+        add_flags=flags.augment_flags,
         details="Lines that cannot be used land in rejected.jsonl with file, line and reason.",
     ),
     Verb(
@@ -355,9 +233,10 @@ VERBS: Sequence[Verb] = (
         "    --gin.TASK_FEATURE_LENGTHS=\"{'inputs': 256, 'targets': 32}\" \\\n"
         "    --gin.INITIAL_CHECKPOINT_PATH=mini --gin.TRAIN_STEPS=500 --gin.MODEL_DIR=runs/kaft",
         run=train,
-        add_flags=_gin_flags,
+        add_flags=flags.gin_flags,
         details=_GIN_FLAGS.format(file="runs/train.gin"),
         uses_gin=True,
+        computes=True,
     ),
     Verb(
         name="eval",
@@ -365,9 +244,10 @@ VERBS: Sequence[Verb] = (
         example="kaft-promot eval --gin_file=runs/eval.gin --gin.CHECKPOINT_PATH=runs/kaft \\\n"
         "    --gin.EVAL_DATA=records/records.jsonl --gin.EVAL_OUTPUT_DIR=runs/kaft-eval",
         run=evaluate,
-        add_flags=_gin_flags,
+        add_flags=flags.gin_flags,
         details=_GIN_FLAGS.format(file="runs/eval.gin"),
         uses_gin=True,
+        computes=True,
     ),
     Verb(
         name="infer",
@@ -375,23 +255,35 @@ VERBS: Sequence[Verb] = (
         example="kaft-promot infer --gin_file=runs/infer.gin --gin.CHECKPOINT_PATH=mini \\\n"
         "    --gin.INPUT_FILE=questions.txt --gin.INFER_OUTPUT_DIR=runs/answers",
         run=infer,
-        add_flags=_gin_flags,
+        add_flags=flags.gin_flags,
         details=_GIN_FLAGS.format(file="runs/infer.gin"),
         uses_gin=True,
+        computes=True,
+    ),
+    Verb(
+        name="promot",
+        summary="tune a checkpoint by ProMoT and by other ways, and compare what each forgets",
+        example="kaft-promot promot --gin_file=recipes/promot.gin --gin.TARGET=mini_claims \\\n"
+        "    --gin.MODEL_DIR=runs/promot",
+        run=promot,
+        add_flags=flags.gin_flags,
+        details=_GIN_FLAGS.format(file="recipes/promot.gin"),
+        uses_gin=True,
+        computes=True,
     ),
     Verb(
         name="report",
         summary="compute the report page and results.json from sample rows",
         example="kaft-promot report --rows=runs/kaft-eval/rows.jsonl --output=runs/kaft-eval",
         run=report,
-        add_flags=_report_flags,
+        add_flags=flags.report_flags,
     ),
     Verb(
         name="export",
         summary="write a checkpoint as safetensors, or as a Hugging Face T5 folder",
         example="kaft-promot export --checkpoint=runs/kaft --format=huggingface --output=kaft-hf",
         run=export,
-        add_flags=_export_flags,
+        add_flags=flags.export_flags,
     ),
     Verb(
         name="interpolate",
@@ -399,6 +291,6 @@ VERBS: Sequence[Verb] = (
         example="kaft-promot interpolate --base=mini --tuned=runs/kaft --weight=0.5 \\\n"
         "    --output=runs/half-kaft",
         run=interpolate,
-        add_flags=_interpolate_flags,
+        add_flags=flags.interpolate_flags,
     ),
 )
