@@ -1,7 +1,9 @@
-"""The main job on shipped data: probe, augment, fine-tune three arms, evaluate, report.
+"""The main job on shipped data, in two halves that may also be run apart.
 
-`kaft-promot quickstart` runs it on mini and real facts; `gin/recipes/quickstart.gin` holds every
-setting. Each part leaves its output in the folder and is skipped, or continued, when it is there.
+`kaft`: probe, augment, fine-tune three arms, evaluate their grounding. `promot`: tune on a
+true/false task by ProMoT and by other ways, evaluate what is forgotten. `kaft-promot quickstart`
+runs both on mini and real facts; `gin/recipes/quickstart.gin` holds every setting. Each part leaves
+its output in the folder and is skipped, or continued, when it is there.
 """
 
 from __future__ import annotations
@@ -17,10 +19,7 @@ from collections.abc import Mapping, Sequence
 import gin
 
 from kaft_promot.errors import UserError
-from kaft_promot.evaluation.report import write_report, write_results
-from kaft_promot.evaluation.results import write_json
 from kaft_promot.evaluation.runner import run_suite
-from kaft_promot.evaluation.table import render
 from kaft_promot.feeding import DatasetConfig
 from kaft_promot.gin_config import parse_gin
 from kaft_promot.infer import checkpoint_name, load_predictor
@@ -28,10 +27,16 @@ from kaft_promot.interop.native import TENSORS
 from kaft_promot.knowledge import QAExample, augment_file, probe_file
 from kaft_promot.mini import facts as facts_lib
 from kaft_promot.mini.reading import NameFinder
+from kaft_promot.promot import report as promot_report
+from kaft_promot.promot.experiment import claim
+from kaft_promot.promot.experiment import run as run_promot
+from kaft_promot.promot.report import PROMOT
+from kaft_promot.promot.settings import Promot
 from kaft_promot.training import CheckpointConfig, train
 from kaft_promot.training.optimizers import Optimizer
 
 RECIPE = "recipes/quickstart.gin"
+HALVES = ("kaft", "promot", "both")
 BASE_ARM = "base"
 # The split of KAFT records -> the split of shipped facts that it is made of. No arm sees `test`;
 # hyper-parameters are chosen on `validation`.
@@ -103,12 +108,16 @@ class Quickstart:
         return fields
 
 
-def run(output_dir: str | os.PathLike[str], bindings: list[str] | None = None) -> pathlib.Path:
-    """Runs the quickstart and prints its table.
+def run(
+    output_dir: str | os.PathLike[str], bindings: list[str] | None = None, half: str = "both"
+) -> pathlib.Path:
+    """Runs the quickstart and prints its tables.
 
     Args:
       output_dir: made if needed; a run that was stopped there is continued.
       bindings: gin bindings that change the recipe.
+      half: 'kaft', 'promot' or 'both'. The report shows what the folder holds, whichever half this
+        call has run.
 
     Returns:
       The path of the report.
@@ -116,33 +125,41 @@ def run(output_dir: str | os.PathLike[str], bindings: list[str] | None = None) -
     Raises:
       UserError: if the folder holds a run with other settings, or a part fails.
     """
+    if half not in HALVES:
+        raise UserError(f"--half={half}: choose from {', '.join(HALVES)}")
     parse_gin([RECIPE], bindings or [])
     settings = Quickstart()  # type: ignore[call-arg]  # gin fills it from the recipe
+    comparison = Promot()  # type: ignore[call-arg]
     folder = pathlib.Path(output_dir)
     started = time.monotonic()
-    _check_arms(folder, settings)
-    _claim(folder, settings)
-    _announce(1, f"ask {settings.base_checkpoint} closed book what it knows")
-    records = _make_records(folder, settings)
-    for number, arm in enumerate(settings.arms, start=1):
-        _announce(2, f"fine-tune {arm} ({number} of {len(settings.arms)})")
-        _train_arm(folder / arm, records, arm, settings)
-    _announce(3, "evaluate the base and every arm on held-out facts")
-    checkpoints = {BASE_ARM: settings.base_checkpoint}
-    checkpoints |= {arm: str(folder / arm) for arm in settings.arms}
-    for arm, checkpoint in checkpoints.items():
-        _evaluate(folder, records, arm, checkpoint, settings)
-    _announce(4, "compute every figure from the sample rows")
-    report = folder / "report.html"
-    results = write_report(folder, report, seed=settings.seed)
-    write_results(results, folder)
-    print(render(results.estimates))
+    if half != "promot":
+        _run_kaft(folder, settings)
+    if half != "kaft":
+        run_promot(folder / PROMOT, comparison)
+    _announce("compute every figure from the sample rows")
+    report = promot_report.write_both(folder, comparison, seed=settings.seed)
     print(f"\n{report} ({time.monotonic() - started:.0f} s)")
     return report
 
 
-def _announce(number: int, what: str) -> None:
-    print(f"[{number}/4] {what}", flush=True)
+def _run_kaft(folder: pathlib.Path, settings: Quickstart) -> None:
+    """The half about grounding: leaves records, models and `rows.jsonl`."""
+    _check_arms(folder, settings)
+    claim(folder / "settings.json", settings.described(), "records/*.answers.jsonl")
+    _announce(f"ask {settings.base_checkpoint} closed book what it knows")
+    records = _make_records(folder, settings)
+    for number, arm in enumerate(settings.arms, start=1):
+        _announce(f"fine-tune {arm} ({number} of {len(settings.arms)})")
+        _train_arm(folder / arm, records, arm, settings)
+    _announce("evaluate the base and every arm on held-out facts")
+    checkpoints = {BASE_ARM: settings.base_checkpoint}
+    checkpoints |= {arm: str(folder / arm) for arm in settings.arms}
+    for arm, checkpoint in checkpoints.items():
+        _evaluate(folder, records, arm, checkpoint, settings)
+
+
+def _announce(what: str) -> None:
+    print(f"[quickstart] {what}", flush=True)
 
 
 def _check_arms(folder: pathlib.Path, settings: Quickstart) -> None:
@@ -153,27 +170,6 @@ def _check_arms(folder: pathlib.Path, settings: Quickstart) -> None:
 
     for arm in settings.arms:
         get_mixture_or_task(arm)
-
-
-def _claim(folder: pathlib.Path, settings: Quickstart) -> None:
-    """Notes the settings, and refuses a folder in which work was done with others."""
-    path = folder / "settings.json"
-    described = settings.described()
-    if path.is_file() and any(folder.glob("records/*.answers.jsonl")):
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path}: not valid JSON ({error}); delete the folder") from error
-        changed = [name for name in described if found.get(name) != described[name]]
-        if changed:
-            raise UserError(
-                f"{path}: this folder was made with another {changed[0]} "
-                f"({found.get(changed[0])}, now {described[changed[0]]}); "
-                "choose another --output or delete the folder"
-            )
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(described, path)
 
 
 def _make_records(folder: pathlib.Path, settings: Quickstart) -> pathlib.Path:

@@ -118,9 +118,9 @@ def quickstart(options: argparse.Namespace) -> None:
 
 
 def promot(options: argparse.Namespace) -> None:
-    _configure(options, "promot_report", output="MODEL_DIR")
+    _configure(options, "promot.report", output="MODEL_DIR")
     from kaft_promot.gin_config import call
-    from kaft_promot.promot_report import compare
+    from kaft_promot.promot.report import compare
 
     print(call(compare))
 

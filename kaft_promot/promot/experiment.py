@@ -14,10 +14,6 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import gin
-
-from kaft_promot import arms as arms_lib
-from kaft_promot.arms import BASE, Arm
 from kaft_promot.errors import UserError
 from kaft_promot.evaluate import task_suite
 from kaft_promot.evaluation import output_share, suites
@@ -28,98 +24,13 @@ from kaft_promot.feeding import DatasetConfig, Demonstrations
 from kaft_promot.infer import checkpoint_name, load_predictor
 from kaft_promot.interop.interpolate import interpolate
 from kaft_promot.interop.native import TENSORS
-from kaft_promot.training import PROMPT, CheckpointConfig, Lora, SoftPrompts, train
-from kaft_promot.training.optimizers import Optimizer
+from kaft_promot.promot import arms as arms_lib
+from kaft_promot.promot.arms import BASE, Arm
+from kaft_promot.promot.settings import Promot
+from kaft_promot.training import PROMPT, CheckpointConfig, SoftPrompts, train
 
 ROWS, CURVES = "rows.jsonl", "curves.jsonl"
 _STAGE_1 = "prompt"  # the folder of stage 1's run
-
-
-@gin.configurable
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Promot:
-    """Settings of a comparison.
-
-    Attributes:
-      target: SeqIO task to tune on, with splits `train`, `validation` and `test`, and a registered
-        output format (`evaluation.output_share`).
-      module: a module of the user's own that registers the target.
-      base_checkpoint: what every arm starts from.
-      arms: names in `kaft_promot.arms.ARMS`.
-      task_feature_lengths: tokens of a row's `inputs` (a soft prompt's included) and `targets`.
-      batch_size: packed rows of a batch.
-      prompt_length: P of the soft prompts.
-      prompt_init: how a new prompt starts, see `training.SoftPrompts`.
-      prompt_steps: updates of stage 1.
-      prompt_optimizer: of stage 1.
-      steps: updates of every arm.
-      optimizer: of every arm but `lora`.
-      lora: the additions of the arm `lora`.
-      lora_optimizer: of the arm `lora`.
-      dropout_rate, label_smoothing: of every arm; stage 1 has neither.
-      curve_points: how often each arm is measured on its way, the last step included.
-      curve_examples: target examples, and queries of each in-context task, of these measurements.
-      suite: evaluation suite of in-context tasks that no arm is tuned on.
-      suite_data: what that suite reads.
-      grounding_data: KAFT records that arms are asked as well, with their prompt (None: none).
-      test_split: split of the target that the figures are of.
-      seeds: each repeats stage 1 and every arm with other data order and prompts.
-
-    Raises:
-      UserError: for values that make no sense.
-    """
-
-    target: str
-    module: str | None = None
-    base_checkpoint: str
-    arms: tuple[str, ...] = ("finetune", "promot", "joint", "lora")
-    task_feature_lengths: Mapping[str, int]
-    batch_size: int
-    prompt_length: int = 100
-    prompt_init: str = "vocabulary"
-    prompt_steps: int
-    prompt_optimizer: Optimizer
-    steps: int
-    optimizer: Optimizer
-    lora: Lora = Lora()  # noqa: RUF009 (a frozen value)
-    lora_optimizer: Optimizer
-    dropout_rate: float = 0.0
-    label_smoothing: float = 0.0
-    curve_points: int = 4
-    curve_examples: Mapping[str, int] = dataclasses.field(
-        default_factory=lambda: {"target": 200, "queries": 20}
-    )
-    suite: str
-    suite_data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    grounding_data: str | None = None
-    test_split: str = "test"
-    seeds: tuple[int, ...] = (0,)
-
-    def __post_init__(self) -> None:
-        if not self.arms or len({BASE, *self.arms}) != len(self.arms) + 1:
-            raise UserError(
-                f"Promot.arms = {self.arms!r}: name arms, each once; {BASE!r} is measured anyway"
-            )
-        for name in self.arms:
-            between = arms_lib.get(name).between
-            if between and between[1] not in self.arms:
-                raise UserError(f"Promot.arms: {name!r} needs the arm {between[1]!r} too")
-        for name in ("prompt_steps", "steps", "batch_size", "curve_points"):
-            if getattr(self, name) < 1:
-                raise UserError(f"Promot.{name} = {getattr(self, name)}: must be at least 1")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise UserError(f"Promot.seeds = {self.seeds!r}: name seeds, each once")
-
-    def described(self) -> dict[str, Any]:
-        """The settings as JSON values."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return json.loads(json.dumps(fields, default=repr))
-
-    @property
-    def curve_steps(self) -> list[int]:
-        """The steps after which arms are measured."""
-        points = min(self.curve_points, self.steps)
-        return [round(self.steps * (i + 1) / points) for i in range(points)]
 
 
 def run(folder: pathlib.Path, settings: Promot) -> None:
@@ -128,8 +39,8 @@ def run(folder: pathlib.Path, settings: Promot) -> None:
     Raises:
       UserError: the folder holds a comparison with other settings, or a part fails.
     """
-    claim(folder / "settings.json", settings.described(), free=("seeds",))
     _check(settings)
+    claim(folder / "settings.json", settings.described(), "seed*/*/metrics.jsonl", free=("seeds",))
     for seed in settings.seeds:
         place = folder / f"seed{seed}"
         chosen = [arms_lib.get(name) for name in settings.arms]
@@ -156,18 +67,21 @@ def rows_of(folder: pathlib.Path, seed: int, file: str = ROWS) -> list[Row]:
     return rows
 
 
-def claim(path: pathlib.Path, described: Mapping[str, Any], free: tuple[str, ...] = ()) -> None:
+def claim(
+    path: pathlib.Path, described: Mapping[str, Any], work: str, free: tuple[str, ...] = ()
+) -> None:
     """Notes settings in a folder, and refuses one where work was done with others.
 
     Args:
       path: the settings file.
       described: the settings as JSON values.
+      work: pattern of the files, from the folder, that show that work was done.
       free: names of settings that may change between calls.
 
     Raises:
       UserError: the file is damaged or holds other settings.
     """
-    if path.is_file():
+    if path.is_file() and any(path.parent.glob(work)):
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -193,7 +107,7 @@ def _check(settings: Promot) -> None:
 
     target = get_mixture_or_task(settings.target, settings.module)
     output_share.format_of(settings.target)
-    suites.get(settings.suite)
+    suites.get(settings.suite, settings.suite_module)
     for split in ("train", "validation", settings.test_split):
         if split not in target.splits:
             raise UserError(
@@ -282,43 +196,48 @@ def _prompts(place: pathlib.Path, arm: Arm, settings: Promot, seed: int) -> Soft
 
 
 def _measure(place: pathlib.Path, name: str, settings: Promot, seed: int) -> None:
-    """Rows of one arm: at its end, and on its way for the curves."""
+    """Rows of one arm: on its way, for the curves, and of the checkpoint that is reported."""
     arm = None if name == BASE else arms_lib.get(name)
-    prompt = str(place / _STAGE_1 / "checkpoints" / "best")
-    if arm is None or (arm.stage is None and arm.between is None):
-        last = settings.base_checkpoint
-    else:
-        last = str(place / name)
-    note = {"seed": seed, "steps": 0 if arm is None or arm.stage is None else settings.steps}
-    with_prompt = None
-    if arm is not None and arm.prompt:
-        with_prompt = last if arm.stage is not None else prompt
-    _ask(place / ROWS, name, name, last, with_prompt, settings, note, None)
-    if arm is not None and arm.stage is None:
-        return
-    points: dict[int, str] = {0: last}
-    if arm is not None:
+    points = {0: settings.base_checkpoint}
+    if arm is not None and arm.stage is not None:
         points = {s: f"{place / name}/checkpoints/{s}" for s in settings.curve_steps}
+    elif arm is not None and arm.between is not None:
+        points = {0: str(place / name)}
+
+    def prompt_at(step: int) -> str | None:
+        if arm is None or not arm.prompt:
+            return None
+        tuned = str(place / _STAGE_1 / "checkpoints" / "best")
+        return tuned if arm.prompt == arms_lib.TUNED else points[step]
+
     for step, checkpoint in points.items():
-        attached = None
-        if arm is not None and arm.prompt:
-            attached = prompt if arm.prompt == arms_lib.TUNED else checkpoint
-        _ask(
-            place / CURVES,
-            f"{name}@{step}",
-            f"{name}@{step}",
-            checkpoint,
-            attached,
-            settings,
-            note | {"steps": step},
-            settings.curve_examples,
-        )
+        note = {"seed": seed, "steps": step}
+        limits = settings.curve_examples
+        _ask(place / CURVES, f"{name}@{step}", checkpoint, prompt_at(step), settings, note, limits)
+    step = max(points)
+    if settings.select == "best":
+        step = best_step(rows_of(place.parent, seed, CURVES), name)
+    note = {"seed": seed, "steps": step}
+    _ask(place / ROWS, name, points[step], prompt_at(step), settings, note, None)
+
+
+def best_step(curve_rows: list[Row], arm: str) -> int:
+    """The step at which an arm's target score on the validation split is best; the first of equals.
+
+    Args:
+      curve_rows: from `rows_of(..., CURVES)`.
+      arm: its name.
+    """
+    scores: dict[int, list[float]] = {}
+    for row in curve_rows:
+        if row["arm"] == arm and row["suite"] == "target":
+            scores.setdefault(row["step"], []).append(row["scores"]["exact_match"])
+    return max(sorted(scores), key=lambda step: sum(scores[step]) / len(scores[step]))
 
 
 def _ask(
     rows_path: pathlib.Path,
     arm: str,
-    shown: str,
     checkpoint: str,
     prompt: str | None,
     settings: Promot,
@@ -332,7 +251,13 @@ def _ask(
     data = dict(settings.suite_data) | ({"queries": limits["queries"]} if limits else {})
     work: list[tuple[suites.Suite, Any, str | None]] = [
         (dataclasses.replace(target, name="target"), None, prompt),
-        (dataclasses.replace(suites.get(settings.suite), name="in_context"), data, None),
+        (
+            dataclasses.replace(
+                suites.get(settings.suite, settings.suite_module), name="in_context"
+            ),
+            data,
+            None,
+        ),
     ]
     if settings.grounding_data and not limits:
         work.append((suites.get("grounding"), settings.grounding_data, prompt))
@@ -345,6 +270,6 @@ def _ask(
             arm=arm,
             rows_path=rows_path,
             # Named by the arm, so that the folder may be moved.
-            checkpoint=checkpoint_name(shown, predictor.params),
+            checkpoint=checkpoint_name(arm, predictor.params),
             note=note,
         )

@@ -1,0 +1,110 @@
+"""What a comparison of ProMoT with other ways of tuning is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import gin
+
+from kaft_promot.errors import UserError
+from kaft_promot.promot import arms as arms_lib
+from kaft_promot.promot.arms import BASE
+from kaft_promot.training import Lora
+from kaft_promot.training.optimizers import Optimizer
+
+
+@gin.configurable
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Promot:
+    """Settings of a comparison.
+
+    Attributes:
+      target: SeqIO task to tune on, with splits `train`, `validation` and `test`, and a registered
+        output format (`evaluation.output_share`).
+      module: a module of the user's own that registers the target.
+      base_checkpoint: what every arm starts from.
+      arms: names in `kaft_promot.arms.ARMS`.
+      task_feature_lengths: tokens of a row's `inputs` (a soft prompt's included) and `targets`.
+      batch_size: packed rows of a batch.
+      prompt_length: P of the soft prompts.
+      prompt_init: how a new prompt starts, see `training.SoftPrompts`.
+      prompt_steps: updates of stage 1.
+      prompt_optimizer: of stage 1.
+      steps: updates of every arm.
+      optimizer: of every arm but `lora`.
+      lora: the additions of the arm `lora`.
+      lora_optimizer: of the arm `lora`.
+      dropout_rate, label_smoothing: of every arm; stage 1 has neither.
+      curve_points: how often each arm is measured on its way, the last step included.
+      curve_examples: target examples, and queries of each in-context task, of these measurements.
+      select: which checkpoint of an arm the figures are of: 'last' (all arms after as many steps)
+        or 'best' on the target's validation split.
+      suite: evaluation suite of in-context tasks that no arm is tuned on.
+      suite_module: a module of the user's own that registers the suite.
+      suite_data: what that suite reads.
+      grounding_data: KAFT records that arms are asked as well, with their prompt (None: none).
+      test_split: split of the target that the figures are of.
+      seeds: each repeats stage 1 and every arm with other data order and prompts.
+
+    Raises:
+      UserError: for values that make no sense.
+    """
+
+    target: str
+    module: str | None = None
+    base_checkpoint: str
+    arms: tuple[str, ...] = ("finetune", "promot", "joint", "lora")
+    task_feature_lengths: Mapping[str, int]
+    batch_size: int
+    prompt_length: int = 100
+    prompt_init: str = "vocabulary"
+    prompt_steps: int
+    prompt_optimizer: Optimizer
+    steps: int
+    optimizer: Optimizer
+    lora: Lora = Lora()  # noqa: RUF009 (a frozen value)
+    lora_optimizer: Optimizer
+    dropout_rate: float = 0.0
+    label_smoothing: float = 0.0
+    curve_points: int = 4
+    curve_examples: Mapping[str, int] = dataclasses.field(
+        default_factory=lambda: {"target": 200, "queries": 20}
+    )
+    select: str = "best"
+    suite: str
+    suite_module: str | None = None
+    suite_data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    grounding_data: str | None = None
+    test_split: str = "test"
+    seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        if not self.arms or len({BASE, *self.arms}) != len(self.arms) + 1:
+            raise UserError(
+                f"Promot.arms = {self.arms!r}: name arms, each once; {BASE!r} is measured anyway"
+            )
+        for name in self.arms:
+            between = arms_lib.get(name).between
+            if between and between[1] not in self.arms:
+                raise UserError(f"Promot.arms: {name!r} needs the arm {between[1]!r} too")
+        for name in ("prompt_steps", "steps", "batch_size", "curve_points"):
+            if getattr(self, name) < 1:
+                raise UserError(f"Promot.{name} = {getattr(self, name)}: must be at least 1")
+        if self.select not in ("last", "best"):
+            raise UserError(f"Promot.select = {self.select!r}: choose 'last' or 'best'")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise UserError(f"Promot.seeds = {self.seeds!r}: name seeds, each once")
+
+    def described(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return json.loads(json.dumps(fields, default=repr))
+
+    @property
+    def curve_steps(self) -> list[int]:
+        """The steps after which arms are measured."""
+        points = min(self.curve_points, self.steps)
+        return [round(self.steps * (i + 1) / points) for i in range(points)]
