@@ -33,7 +33,7 @@ import numpy as np
 LEVEL = 0.95
 REPLICATES = 4000
 FLIPS = 20_000
-_Z = 1.959963984540054  # standard normal quantile at (1 + LEVEL) / 2
+Z = 1.959963984540054  # standard normal quantile at (1 + LEVEL) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def bootstrap(
     """
     value_n = np.asarray(values, dtype=np.float64)
     weight_n = np.ones_like(value_n) if weights is None else np.asarray(weights, dtype=np.float64)
-    code_n, num_clusters = _codes(clusters, len(value_n))
+    code_n, num_clusters = codes(clusters, len(value_n))
     total = weight_n.sum()
     if total <= 0:
         return Estimate(value=None, low=None, high=None, n=len(value_n), clusters=num_clusters)
@@ -112,7 +112,7 @@ def bootstrap(
     # Linearised: the ratio's square stands where a plain mean has the mean of squares.
     deviation_n = value_n - mean * weight_n
     variance = float((deviation_n**2).mean()) / float(weight_n.mean()) ** 2
-    wide_low, wide_high = _with_pseudo(mean, variance, size, count=_Z**2, centre=0.5)
+    wide_low, wide_high = _with_pseudo(mean, variance, size, count=Z**2, centre=0.5)
     return Estimate(
         value=mean,
         low=max(0.0, min(low, wide_low, mean)),
@@ -143,7 +143,7 @@ def paired_difference(
     if a_n.shape != b_n.shape:
         raise ValueError(f"paired values differ in number: {a_n.shape} and {b_n.shape}")
     difference_n = a_n - b_n
-    code_n, num_clusters = _codes(clusters, len(difference_n))
+    code_n, num_clusters = codes(clusters, len(difference_n))
     if not len(difference_n):
         return Difference(value=None, low=None, high=None, n=0)
     mean, ones_n = float(difference_n.mean()), np.ones_like(difference_n)
@@ -176,7 +176,7 @@ def _with_pseudo(
     total = size + count
     new_mean = (size * mean + count * centre) / total
     square = (size * (variance + mean**2) + count / 2) / total
-    half_width = _Z * float(np.sqrt((square - new_mean**2) / total))
+    half_width = Z * float(np.sqrt((square - new_mean**2) / total))
     return new_mean - half_width, new_mean + half_width
 
 
@@ -217,7 +217,7 @@ def sign_flip_test(differences: Sequence[float] | np.ndarray, seed: int = 0) -> 
     return (extreme + 1) / (FLIPS + 1), "sign-flip permutation test"
 
 
-def _codes(clusters: Sequence[Hashable] | None, n: int) -> tuple[np.ndarray, int]:
+def codes(clusters: Sequence[Hashable] | None, n: int) -> tuple[np.ndarray, int]:
     """Cluster names -> (int64 [n] codes in order of appearance, number of clusters)."""
     if clusters is None:
         return np.arange(n), n
@@ -233,7 +233,7 @@ def _cluster_sums(value_n: np.ndarray, code_n: np.ndarray, num_clusters: int) ->
 
 
 @functools.lru_cache(maxsize=3)
-def _draws(num_clusters: int, seed: int, replicates: int) -> np.ndarray:
+def draws(num_clusters: int, seed: int, replicates: int) -> np.ndarray:
     """float32 [replicates, clusters]: how often each bootstrap sample drew each cluster."""
     rng = np.random.default_rng(seed)
     count_rxc = np.empty((replicates, num_clusters), np.float32)
@@ -266,7 +266,7 @@ def _percentiles(
     part = max(1, min(replicates, 10_000_000 // num_clusters))
     for start in range(0, replicates, part):
         size = min(part, replicates - start)
-        draw = _draws if part == replicates else _draws.__wrapped__
+        draw = draws if part == replicates else draws.__wrapped__
         sums.append(draw(num_clusters, seed + start, size) @ both_cx2.astype(np.float32))
     total_rx2 = np.concatenate(sums).astype(np.float64)
     total_rx2 = total_rx2[total_rx2[:, 1] > 0]
