@@ -4,16 +4,18 @@ The folder is found by a binding, `mini_data.directory = "/data/mini"`. Splits a
 `validation`, for `mini_reading` also `test`; validation and test hold facts, sentences and inputs
 that no training example holds (but `mini_closed_book`, whose validation asks what training told).
 
-| task | example | `mini_quoting` | `mini_pretrain` |
-| --- | --- | --- | --- |
-| `mini_closed_book` | `question: Where was Ada born?` -> `London` | 0.15 | 0.15 |
-| `mini_reading` | `question: Who is Bo? context: Al is a cat. Bo is a dog.` -> `dog` | 0.4 | 0.45 |
-| `mini_quote` | `quote: Bo context: Al is a cat. Bo is a dog.` -> `Bo is a dog.` | 0.2 | 0.05 |
-| `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` | 0.25 | 0.35 |
-| `mini_copy` | `ridge7 um Ada` -> `ridge7 um Ada` | | |
+| task | example | quoting | reading | pretrain |
+| --- | --- | --- | --- | --- |
+| `mini_closed_book` | `question: Where was Ada born?` -> `London` | 0.15 | 0.15 | 0.4 |
+| `mini_reading` | `question: Who is Bo? context: Al is a cat. Bo is a dog.` -> `dog` | 0.4 | 0.45 | 0.35 |
+| `mini_quote` | `quote: Bo context: Al is a cat. Bo is a dog.` -> `Bo is a dog.` | 0.2 | 0.05 | |
+| `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` | 0.25 | 0.35 | 0.25 |
+| `mini_copy` | `ridge7 um Ada` -> `ridge7 um Ada` | | | |
 
-The order is `mini_copy`, `mini_quoting`, `mini_pretrain`: quotes are ten times as long as answers
-and would keep most of the gradient, so their share falls when they have taught copying.
+The columns are the rates of the mixtures `mini_quoting`, `mini_reads` and `mini_pretrain`, which are
+trained in this order after `mini_copy`. Quotes are ten times as long as answers and keep most of the
+gradient, so their share falls when they have taught copying; facts need no skill but a hundred
+repetitions each, so theirs rises at the end.
 
 Features: `inputs` and `targets`, int32 tokens of the vocabulary bound to `task_vocabulary.path`.
 """
@@ -29,7 +31,8 @@ from kaft_promot.mini.location import mini_data
 
 RATES = {
     "mini_quoting": {"closed_book": 0.15, "reading": 0.4, "quote": 0.2, "fewshot": 0.25},
-    "mini_pretrain": {"closed_book": 0.15, "reading": 0.45, "quote": 0.05, "fewshot": 0.35},
+    "mini_reads": {"closed_book": 0.15, "reading": 0.45, "quote": 0.05, "fewshot": 0.35},
+    "mini_pretrain": {"closed_book": 0.4, "reading": 0.35, "fewshot": 0.25},
 }
 TASKS = ("closed_book", "reading", "quote", "fewshot", "copy")
 FIELDS = {"inputs": str, "targets": str}

@@ -166,8 +166,6 @@ def _tune(place: pathlib.Path, name: str, arm: Arm, settings: Promot, seed: int)
     dataset = _dataset(settings, "train", seed, pack=True)
     if arm.demonstrations:
         dataset = dataclasses.replace(dataset, demonstrations=Demonstrations(seed=seed))
-    # Checkpoints at the steps of the curve; the last step is always one.
-    period = settings.curve_steps[0]
     train(
         train_dataset_cfg=dataset,
         model_dir=model_dir,
@@ -181,7 +179,7 @@ def _tune(place: pathlib.Path, name: str, arm: Arm, settings: Promot, seed: int)
         label_smoothing=settings.label_smoothing,
         random_seed=seed,
         stats_period=20,
-        checkpoint_cfg=CheckpointConfig(period=period, keep=None),
+        checkpoint_cfg=CheckpointConfig(period=settings.curve_period, keep=None),
         tensorboard=False,
     )
 

@@ -104,7 +104,11 @@ class Promot:
         return json.loads(json.dumps(fields, default=repr))
 
     @property
+    def curve_period(self) -> int:
+        """Steps between two measurements of an arm."""
+        return -(-self.steps // self.curve_points)
+
+    @property
     def curve_steps(self) -> list[int]:
-        """The steps after which arms are measured."""
-        points = min(self.curve_points, self.steps)
-        return [round(self.steps * (i + 1) / points) for i in range(points)]
+        """The steps after which arms are measured; the last one is always the end."""
+        return [*range(self.curve_period, self.steps, self.curve_period), self.steps]

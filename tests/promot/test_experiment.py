@@ -1,0 +1,269 @@
+"""ProMoT's comparison from the command line on a tiny random model: arms, curves, continuing."""
+
+import dataclasses
+import json
+import pathlib
+
+import gin
+import jax
+import numpy as np
+import pytest
+
+from kaft_promot import cli
+from kaft_promot.errors import UserError
+from kaft_promot.evaluation import suites
+from kaft_promot.evaluation.output_share import one_of, register_format
+from kaft_promot.interop import load_params, read_prompts, write_native
+from kaft_promot.models import T5Config, abstract_params, flatten
+from kaft_promot.promot import arms
+from kaft_promot.promot.experiment import CURVES, ROWS, best_step, rows_of
+from kaft_promot.promot.settings import Promot
+from kaft_promot.training import AdamW
+
+CONFIG = T5Config(
+    vocab_size=384,
+    emb_dim=8,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    head_dim=4,
+    mlp_dim=16,
+)
+MODULE = "promot_target_of_the_test"
+TARGET = """
+from kaft_promot.feeding.jsonl_task import register_jsonl_task
+
+register_jsonl_task(
+    "target_of_the_test",
+    lambda split: f"target.{split}.jsonl",
+    fields={"inputs": str, "targets": str},
+)
+"""
+ARMS = ("finetune", "promot", "joint", "lora", "prompt_tuning", "wise_ft", "random_prompt")
+
+
+def in_context_suite():
+    def examples(data):
+        for task in ("echo", "truth"):
+            for query in range(data["queries"]):
+                yield suites.EvalExample(
+                    example_id=f"{task}-{query}",
+                    question_id=f"{task}-{query}",
+                    prompt=f"{task}: {query} =",
+                    fields={
+                        "in_context_task": task,
+                        "shots": 0,
+                        "output_format": task,
+                        "target": str(query) if task == "echo" else "True",
+                    },
+                )
+
+    return suites.Suite(
+        name="suite_of_the_test",
+        description="echoes and truths",
+        tasks=(
+            suites.EvalTask(
+                name="all",
+                examples=examples,
+                read=lambda output: {"answer": output},
+                score=lambda row: {"exact_match": float(row["answer"] == row["target"])},
+            ),
+        ),
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """A folder with a random model `base` and the target's files; the current folder."""
+    import seqio
+
+    folder = tmp_path_factory.mktemp("comparison")
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda like: 0.3 * rng.standard_normal(like.shape, np.float32), abstract_params(CONFIG)
+    )
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    suites.register(in_context_suite())
+    register_format("target_of_the_test", one_of("True", "False"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_native("base", params, CONFIG, vocabulary="bytes")
+        pathlib.Path(f"{MODULE}.py").write_text(TARGET)
+        for split in ("train", "validation", "test"):
+            rows = [{"inputs": f"{i} is?", "targets": ("True", "False")[i % 2]} for i in range(8)]
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            pathlib.Path(f"target.{split}.jsonl").write_text(text)
+        yield folder
+    jax.config.update("jax_disable_most_optimizations", before)
+    gin.clear_config()
+    seqio.TaskRegistry.remove("target_of_the_test")
+
+
+def compare(*more: str) -> int:
+    return cli.main(
+        [
+            "promot",
+            "--gin_file=recipes/promot.gin",
+            "--gin.MIXTURE_OR_TASK_NAME=target_of_the_test",
+            f"--gin.MIXTURE_OR_TASK_MODULE={MODULE}",
+            "--gin.INITIAL_CHECKPOINT_PATH=base",
+            "--gin.TASK_FEATURE_LENGTHS={'inputs': 32, 'targets': 8}",
+            "--gin.IN_CONTEXT_SUITE=suite_of_the_test",
+            "--gin.Promot.suite_data={'queries': 3}",
+            "--gin.Promot.curve_examples={'target': 4, 'queries': 2}",
+            f"--gin.ARMS={ARMS}",
+            "--gin.BATCH_SIZE=2",
+            "--gin.PROMPT_LENGTH=3",
+            "--gin.PROMPT_STEPS=2",
+            "--gin.TRAIN_STEPS=4",
+            "--gin.CURVE_POINTS=2",
+            "--gin.MODEL_DIR=out",
+            *more,
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def out(folder) -> pathlib.Path:
+    assert compare() == 0
+    return folder / "out"
+
+
+@pytest.mark.slow
+def test_every_arm_is_measured_on_target_and_in_context(out):
+    rows = rows_of(out, 0, ROWS)
+    assert {row["arm"] for row in rows} == {"base", *ARMS}
+    for arm in ("base", *ARMS):
+        of_arm = [row for row in rows if row["arm"] == arm]
+        assert sum(row["suite"] == "target" for row in of_arm) == 8
+        assert sum(row["suite"] == "in_context" for row in of_arm) == 6
+
+
+@pytest.mark.slow
+def test_arms_are_measured_on_their_way(out):
+    steps = {}
+    for row in rows_of(out, 0, CURVES):
+        steps.setdefault(row["arm"], set()).add(row["step"])
+    assert steps["base"] == {0} and steps["finetune"] == steps["lora"] == {2, 4}
+    assert steps["prompt_tuning"] == steps["wise_ft"] == {0}
+
+
+@pytest.mark.slow
+def test_arms_change_what_their_stage_says(out):
+    base = flatten(load_params("base"))
+    prompt = read_prompts(out / "seed0" / "prompt" / "checkpoints" / "best").table
+    for arm, moved in (("prompt", False), ("finetune", True), ("promot", True), ("lora", True)):
+        tuned = flatten(load_params(out / "seed0" / arm))
+        same = all(np.array_equal(base[p], tuned[p]) for p in base if p in tuned)
+        assert same is not moved, arm
+    np.testing.assert_array_equal(read_prompts(out / "seed0" / "promot").table, prompt)
+    assert not np.array_equal(read_prompts(out / "seed0" / "joint").table, prompt)
+    half = flatten(load_params(out / "seed0" / "wise_ft"))
+    other = flatten(load_params(out / "seed0" / "finetune"))
+    for path in base:
+        np.testing.assert_allclose(half[path], (base[path] + other[path]) / 2, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_results_and_report(out):
+    results = json.loads((out / "results.json").read_text())
+    assert set(results["promot"]) == {"base", *ARMS}
+    for of_arm in results["promot"].values():
+        assert list(of_arm) == [
+            "target",
+            "in_context_other_formats",
+            "in_context_same_format",
+            "output_share",
+        ]
+        assert of_arm["target"]["n"] == 8 and of_arm["output_share"]["n"] == 3
+    page = (out / "report.html").read_text()
+    assert all(arm in page for arm in ARMS)
+
+
+@pytest.mark.slow
+def test_a_second_call_redoes_nothing(out):
+    def times():
+        return {
+            path: path.stat().st_mtime_ns for path in (out / "seed0").rglob("*") if path.is_file()
+        }
+
+    before, results = times(), (out / "results.json").read_bytes()
+    assert compare() == 0
+    assert times() == before and (out / "results.json").read_bytes() == results
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "binding, message",
+    [
+        ("TRAIN_STEPS=5", "out/settings.json: this folder was made with another steps (4, now 5)"),
+        ("ARMS=('promott',)", "no arm is called 'promott'; choose from prompt_tuning"),
+        ("MIXTURE_OR_TASK_NAME=kaft_empty", "has no format predicate"),
+        ("IN_CONTEXT_SUITE=suite_of_the_tset", "did you mean suite_of_the_test?"),
+        ("Promot.test_split=tset", "has no split 'tset'"),
+        ("PROMPT_LENGTH=40", "tokens"),
+    ],
+)
+def test_mistakes_are_one_line_and_change_nothing(out, capsys, binding, message):
+    before = (out / "settings.json").read_bytes()
+    capsys.readouterr()
+    more = ["--gin.MODEL_DIR=other"] if binding.startswith("PROMPT_LENGTH") else []
+    assert compare(f"--gin.{binding}", *more) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+    assert (out / "settings.json").read_bytes() == before
+
+
+def test_the_best_step_is_the_first_with_the_best_target_score():
+    def row(step, score, arm="a", suite="target"):
+        return {"arm": arm, "suite": suite, "step": step, "scores": {"exact_match": score}}
+
+    rows = [row(2, 1.0), row(2, 0.0), row(4, 1.0), row(4, 1.0), row(6, 1.0)]
+    rows += [row(8, 0.0), row(2, 1.0, arm="b"), row(8, 1.0, suite="in_context")]
+    assert best_step(rows, "a") == 4
+
+
+SOUND = dict(
+    target="t",
+    base_checkpoint="mini",
+    task_feature_lengths={},
+    batch_size=1,
+    prompt_steps=1,
+    prompt_optimizer=AdamW(),
+    steps=10,
+    optimizer=AdamW(),
+    lora_optimizer=AdamW(),
+    suite="s",
+)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"arms": ()}, "name arms, each once"),
+        ({"arms": ("base",)}, "'base' is measured anyway"),
+        ({"arms": ("wise_ft",)}, "'wise_ft' needs the arm 'finetune' too"),
+        ({"steps": 0}, "Promot.steps = 0: must be at least 1"),
+        ({"select": "first"}, "choose 'last' or 'best'"),
+        ({"seeds": (1, 1)}, "name seeds, each once"),
+    ],
+)
+def test_impossible_settings_are_refused(fields, message):
+    with pytest.raises(UserError, match=message):
+        Promot(**(SOUND | fields))
+
+
+def test_curve_points_end_at_the_last_step():
+    assert Promot(**SOUND, curve_points=4).curve_steps == [3, 6, 9, 10]
+    assert Promot(**(SOUND | {"steps": 2}), curve_points=4).curve_steps == [1, 2]
+
+
+def test_arms_are_stages_and_no_code():
+    promot, finetune = arms.ARMS["promot"], arms.ARMS["finetune"]
+    changed = {
+        f.name
+        for f in dataclasses.fields(promot)
+        if getattr(promot, f.name) != getattr(finetune, f.name)
+    }
+    assert changed == {"stage", "prompt"}
