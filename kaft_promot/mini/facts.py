@@ -46,6 +46,7 @@ UNREAD = (REMEMBERED_TEST, READING_VALIDATION, READING_TEST)
 NOT_REMEMBERED = frozenset({"P30", "P138", "P140", "P264", "P279", "P361"})
 WHOLE_SENTENCE = re.compile(r"""["'“‘]?[A-Z0-9].*[^.](?<! \w)(?<!translit)[.!?]["'”’]?$""")
 MIN_CHARS, MAX_CHARS, MAX_ANSWER_WORDS = 30, 200, 3
+SHIPPED = Path(__file__).parents[1] / "assets" / "quickstart" / "facts.jsonl.gz"
 MAX_MENTIONS = 12  # a remembered subject that more sentences name is hardly a name ("Thomas")
 
 
@@ -314,8 +315,7 @@ def load_facts(path: str | Path | None = None) -> list[Fact]:
     """Facts of a file that `write_facts` made; without a path the ones that the package ships for
     its quickstart.
     """
-    if path is None:
-        path = Path(__file__).parents[1] / "assets" / "quickstart" / "facts.jsonl.gz"
+    path = SHIPPED if path is None else path
     if not Path(path).is_file():
         raise UserError(f"{path}: no such facts file")
     facts = []

@@ -26,6 +26,7 @@ INPUTS_PREFIX = ""
 TARGETS_PREFIX = " = "
 SEPARATOR = " ; "
 MAX_SHOTS = 4
+SHOTS = (0, 1, 2, 4)  # that mini is measured at
 LABELS = frozenset({"yes_no", "true_false", "a_b"})  # output formats of few fixed targets
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 Draw = Callable[

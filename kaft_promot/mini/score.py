@@ -20,10 +20,8 @@ from kaft_promot.evaluation.statistics import Estimate, bootstrap
 from kaft_promot.knowledge.targets import format_input
 from kaft_promot.knowledge.text import normalize_answer
 from kaft_promot.mini import facts as facts_lib
-from kaft_promot.mini.fewshot import TASKS, draw_example
+from kaft_promot.mini.fewshot import SHOTS, TASKS, draw_example
 from kaft_promot.mini.reading import held_out_examples
-
-SHOTS = (0, 1, 2, 4)
 
 
 def score_rows(facts: Sequence[facts_lib.Fact], per_task: int, seed: int) -> list[dict[str, str]]:

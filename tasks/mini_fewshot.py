@@ -1,0 +1,155 @@
+"""mini's in-context tasks: a few solved examples in the prompt, then one to solve.
+
+`mini_{task}_{k}shot` for every task below and k = 0, 1, 2, 4, for example `mini_first_2shot`:
+
+    inputs:  first: cat dog sun = cat ; first: red hen = red ; first: bus tea =
+    targets: bus
+
+They are made by SeqIO's own few-shot source (`seqio.experimental.FewshotDataSource` and
+`fewshot_preprocessor`), from items made in code, so that they need no files. They are for
+evaluation: the only split is `validation`. Its queries are held out from mini's training
+(`kaft_promot.mini.fewshot`), its shots are items of the kind that mini was trained on. The same
+query stands at the same place for every k, each with shots of its own, of which fewer shots are
+the first ones. Queries are drawn one by one; where a task has few held-out inputs (`claim`,
+`same`) one may come twice, with other shots, and then under the same `source_id`.
+
+| task | output format | example |
+| --- | --- | --- |
+| `first` | word | `first: cat dog sun` -> `cat` |
+| `last` | word | `last: cat dog sun` -> `sun` |
+| `lookup` | word | `lookup: cat red , dog tea find dog` -> `tea` |
+| `odd` | word | `odd: cat red dog` -> `red` |
+| `twice` | words | `twice: cat dog` -> `cat dog cat dog` |
+| `reverse` | words | `reverse: cat dog sun` -> `sun dog cat` |
+| `rest` | words | `rest: cat dog sun` -> `dog sun` |
+| `same` | yes_no | `same: cat cat` -> `yes` |
+| `contains` | true_false | `contains: cat dog has sun` -> `False` |
+| `claim` | true_false | `claim: cat is animal` -> `True` |
+| `count` | number | `count: cat dog sun` -> `3` |
+| `larger` | number | `larger: 31 17` -> `31` |
+| `next` | letters | `next: a y` -> `b z` |
+| `upper` | letters | `upper: a y` -> `A Y` |
+| `choice` | a_b | `choice: cat A cat B dog` -> `A` |
+| `kind` | a_b | `kind: animal A red B cat` -> `B` |
+
+Features: `inputs` and `targets`, int32 tokens of the vocabulary bound to `task_vocabulary.path`;
+`id` (`first/17`) and `source_id` (the query's text), str. Metric: exact match of the stripped text,
+without normalisation, which would delete the label "A" as an article.
+"""
+
+import functools
+import hashlib
+import random
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+from kaft_promot.evaluation.task_metrics import strict_exact_match
+from kaft_promot.feeding.jsonl_task import TOKENIZE
+from kaft_promot.feeding.seqio_door import output_features
+from kaft_promot.feeding.text_task import TextSource
+from kaft_promot.mini.fewshot import (
+    INPUTS_PREFIX,
+    MAX_SHOTS,
+    SEPARATOR,
+    SHOTS,
+    TARGETS_PREFIX,
+    TASKS,
+    FewshotTask,
+    draw_item,
+)
+
+QUERIES = 400  # of every task
+SEED = 0
+
+
+def query(task: FewshotTask, number: int) -> dict[str, str]:
+    """The validation query of that number, with `inputs`, `targets`, `id` and `source_id`."""
+    rng = random.Random(f"{SEED} {task.name} query {number}")
+    text, target = draw_item(task, "validation", rng)
+    return {"inputs": text, "targets": target, "id": f"{task.name}/{number}", "source_id": text}
+
+
+def shots(task: FewshotTask, number: int) -> dict[str, list[str]]:
+    """The `MAX_SHOTS` different training items that are shown before query `number`.
+
+    No query is among them: what validation asks, training never holds.
+    """
+    rng = random.Random(f"{SEED} {task.name} shots {number}")
+    shown: dict[str, str] = {}
+    while len(shown) < MAX_SHOTS:
+        text, target = draw_item(task, "train", rng)
+        shown[text] = target
+    return {"inputs": list(shown), "targets": list(shown.values())}
+
+
+@functools.cache
+def items(task: FewshotTask, split: str) -> tuple[dict[str, Any], ...]:
+    """What the few-shot source reads: the queries, or for the split `train` the shots of each."""
+    make = shots if split == "train" else query
+    return tuple(make(task, number) for number in range(QUERIES))
+
+
+def first_shots(dataset: tf.data.Dataset, count: int) -> tf.data.Dataset:
+    """The first `count` of the shots of each query, one after the other."""
+    return dataset.map(lambda shown: {name: shown[name][:count] for name in shown}).unbatch()
+
+
+def item_source(task: FewshotTask) -> TextSource:
+    """Shots and queries of a task, as the two splits from which few-shot prompts are made."""
+    return TextSource(
+        functools.partial(items, task),
+        splits=("train", "validation"),
+        decided_by=lambda split: hashlib.sha256(repr(items(task, split)).encode()).hexdigest(),
+    )
+
+
+class HeldOutQueries(seqio.experimental.FewshotDataSource):
+    """SeqIO's few-shot source; only held-out queries can be asked for.
+
+    Args:
+      items: where queries and shots come from.
+      num_shots: how many shots a prompt has.
+    """
+
+    def __init__(self, items: TextSource, num_shots: int):
+        super().__init__(
+            items,
+            num_shots,
+            train_preprocessors=(functools.partial(first_shots, count=num_shots),),
+            # SeqIO shuffles shots even where the caller does not; here each query has its own.
+            shuffle_buffer_size=1,
+        )
+        self._items, self._shown = items, num_shots
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ("validation",)
+
+    def num_input_examples(self, split: str) -> int:
+        return QUERIES
+
+    def fingerprint(self, split: str) -> str:
+        """What decides the prompts: the key under which their tokens are kept."""
+        parts = [self._items.fingerprint(name) for name in ("train", split)]
+        return "/".join([str(self._shown), *parts])
+
+
+for _task in TASKS.values():
+    for _shots in SHOTS:
+        seqio.TaskRegistry.add(
+            f"mini_{_task.name}_{_shots}shot",
+            source=HeldOutQueries(item_source(_task), _shots),
+            preprocessors=[
+                functools.partial(
+                    seqio.experimental.fewshot_preprocessor,
+                    inputs_prefix=INPUTS_PREFIX,
+                    targets_prefix=TARGETS_PREFIX,
+                    example_separator=SEPARATOR,
+                ),
+                *TOKENIZE,
+            ],
+            output_features=output_features(),
+            metric_fns=[strict_exact_match],
+        )
