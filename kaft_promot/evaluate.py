@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint: a suite on KAFT records, or the examples of a SeqIO task.
+"""Evaluates a checkpoint: a suite (of KAFT records, of in-context tasks), or a SeqIO task.
 
 Sample rows are appended to `rows.jsonl`; the same command again evaluates only what is missing.
 """
@@ -10,6 +10,7 @@ from typing import Any
 import gin
 
 from kaft_promot.errors import UserError
+from kaft_promot.evaluation import in_context as _in_context  # noqa: F401 (gin binds its settings)
 from kaft_promot.evaluation import metrics, suites
 from kaft_promot.evaluation.formatting import interval, percent
 from kaft_promot.evaluation.report import build, write_html, write_results
@@ -39,13 +40,14 @@ def evaluate(
     prompt_name: str | None = None,
     bootstrap_seed: int = 0,
 ) -> str:
-    """Evaluates one checkpoint and writes rows, `results.json` and, for a suite, `report.html`.
+    """Evaluates one checkpoint and writes rows, `results.json` and, with `data`, `report.html`.
 
     Args:
       checkpoint_path: any checkpoint.
       output_dir: made if it does not exist; several arms may share one.
-      suite: name of a suite (see `eval/`), used with `data`.
-      data: what the suite reads; for `grounding`, a records file of `kaft-promot augment`.
+      suite: name of a suite (see `eval/`).
+      data: what the suite reads; for `grounding`, a records file of `kaft-promot augment`. None
+        for suites that need no data, such as `mini_in_context`.
       dataset: a SeqIO task or mixture instead of a suite: exact match and F1 of the outputs
         against its targets (announced sources stripped).
       arm: name of this checkpoint in rows and report.
@@ -61,19 +63,14 @@ def evaluate(
     Raises:
       UserError: for data, checkpoints and vocabularies that cannot be used.
     """
-    with_task = dataset is not None and bool(dataset.mixture_or_task_name)
-    if with_task == (data is not None):
-        raise UserError("eval needs one of --gin.EVAL_DATA and --gin.MIXTURE_OR_TASK_NAME")
-    if data is not None and not pathlib.Path(data).exists():
-        raise UserError(f"EVAL_DATA={data}: no such file")
-    chosen = suites.get(suite, module) if dataset is None or data else task_suite(dataset)
+    chosen = _suite_or_task(suite, data, dataset, module)
     predictor = load_predictor(checkpoint_path, model_config, vocabulary, prompt_path, prompt_name)
     folder = pathlib.Path(output_dir)
     rows_path = folder / "rows.jsonl"
     run_suite(
         chosen,
         predictor,
-        data or dataset,
+        data,
         arm=arm,
         rows_path=rows_path,
         checkpoint=checkpoint_name(checkpoint_path, predictor.params),
@@ -86,6 +83,26 @@ def evaluate(
         return _task_table(tasks[arm])
     write_html(results, folder / "report.html")
     return render(results.estimates)
+
+
+def _suite_or_task(
+    suite: str, data: str | None, dataset: DatasetConfig | None, module: str | None
+) -> suites.Suite:
+    """The suite that was asked for, or the task as one."""
+    if dataset is not None and dataset.mixture_or_task_name:
+        if data is not None:
+            raise UserError("eval takes one of --gin.EVAL_DATA and --gin.MIXTURE_OR_TASK_NAME")
+        return task_suite(dataset)
+    chosen = suites.get(suite, module)
+    if chosen.needs_data and data is None:
+        raise UserError(
+            f"eval needs --gin.EVAL_DATA for the suite {suite!r}, or --gin.MIXTURE_OR_TASK_NAME"
+        )
+    if data is not None and not chosen.needs_data:
+        raise UserError(f"EVAL_DATA={data}: the suite {suite!r} takes no data")
+    if data is not None and not pathlib.Path(data).exists():
+        raise UserError(f"EVAL_DATA={data}: no such file")
+    return chosen
 
 
 def task_suite(dataset: DatasetConfig, max_examples: int | None = None) -> suites.Suite:
@@ -145,18 +162,21 @@ def _score(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def task_figures(rows: Iterable[Row], seed: int = 0) -> dict[str, dict[str, dict[str, Estimate]]]:
-    """Arm -> `{task}/{split}` -> metric -> estimate, of the rows that come from SeqIO tasks."""
+    """Arm -> task -> metric -> estimate, of all rows but those of the grounding suite.
+
+    A SeqIO task is called `{task}/{split}`, a suite's task as it is.
+    """
     by_task: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if "seqio_task" in row:
-            name = f"{row['seqio_task']}/{row['split']}"
+        if "context_kind" not in row:
+            name = f"{row['seqio_task']}/{row['split']}" if "seqio_task" in row else row["task"]
             by_task.setdefault((row["arm"], name), []).append(row)
     figures: dict[str, dict[str, dict[str, Estimate]]] = {}
     for (arm, task), of_task in by_task.items():
         clusters = [row["question_id"] for row in of_task]
         figures.setdefault(arm, {})[task] = {
             metric: bootstrap([row["scores"][metric] for row in of_task], clusters, seed)
-            for metric in ("exact_match", "f1")
+            for metric in of_task[0]["scores"]
         }
     return figures
 

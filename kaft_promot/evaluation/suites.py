@@ -64,12 +64,14 @@ class Suite:
       description: what it measures, in one sentence.
       tasks: in the order in which they are reported.
       load: what the user gives (a path, for example) -> what the tasks' `examples` take.
+      needs_data: whether the user must give something; otherwise `load` gets None.
     """
 
     name: str
     description: str
     tasks: tuple[EvalTask, ...]
     load: Callable[[Any], Any] = lambda data: data
+    needs_data: bool = True
 
 
 def register(suite: Suite) -> Suite:
