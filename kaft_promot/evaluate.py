@@ -80,7 +80,10 @@ def evaluate(
     tasks = task_figures(results.rows.samples, bootstrap_seed)
     write_results(results, folder, **({"tasks": _plain(tasks)} if tasks else {}))
     if data is None:
-        return _task_table(tasks[arm])
+        place = {task.name: number for number, task in enumerate(chosen.tasks)}
+        # Rows are written longest prompt first.
+        names = sorted(tasks[arm], key=lambda name: place.get(name, len(place)))
+        return _task_table({name: tasks[arm][name] for name in names})
     write_html(results, folder / "report.html")
     return render(results.estimates)
 

@@ -37,13 +37,16 @@ Features: `inputs` and `targets`, int32 tokens of the vocabulary bound to `task_
 without normalisation, which would delete the label "A" as an article.
 """
 
+import contextlib
 import functools
 import hashlib
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import seqio
 import tensorflow as tf
+from absl import logging
 
 from kaft_promot.evaluation.task_metrics import strict_exact_match
 from kaft_promot.feeding.jsonl_task import TOKENIZE
@@ -105,6 +108,18 @@ def item_source(task: FewshotTask) -> TextSource:
     )
 
 
+@contextlib.contextmanager
+def _no_warning_of_no_shots(count: int) -> Iterator[None]:
+    """SeqIO warns each time that a prompt of 0 shots has no shots."""
+    before = logging.get_verbosity()
+    if not count:
+        logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 class HeldOutQueries(seqio.experimental.FewshotDataSource):
     """SeqIO's few-shot source; only held-out queries can be asked for.
 
@@ -126,6 +141,10 @@ class HeldOutQueries(seqio.experimental.FewshotDataSource):
     @property
     def splits(self) -> tuple[str, ...]:
         return ("validation",)
+
+    def get_dataset(self, split: str = "validation", *args: Any, **kwargs: Any) -> tf.data.Dataset:
+        with _no_warning_of_no_shots(self._shown):
+            return super().get_dataset(split, *args, **kwargs)
 
     def num_input_examples(self, split: str) -> int:
         return QUERIES
