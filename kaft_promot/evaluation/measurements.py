@@ -1,4 +1,4 @@
-"""The grounding measurements by name: what each is called, asks and means.
+"""The measurements by name, grounding and retention: what each is called, asks and means.
 
 One table, read by the measuring code, the terminal table and the report page, so that a name means
 the same wherever it stands.
@@ -134,6 +134,44 @@ DETAILS: tuple[Measurement, ...] = (
     ),
 )
 
+_IN_CONTEXT = "in-context tasks, asked without a soft prompt"
+
+# What a model that was tuned on one target task can still do (`retention`).
+RETENTION: tuple[Measurement, ...] = (
+    Measurement(
+        name="target",
+        title="Target task",
+        group="Target",
+        on="the target task, asked with the arm's soft prompt where it has one",
+        definition="The output equals the target.",
+    ),
+    Measurement(
+        name="in_context_other_formats",
+        title="In-context score, other formats",
+        group="In context",
+        on=f"{_IN_CONTEXT}, whose targets are not all in the target task's format",
+        definition="The output equals the target: plain mean over tasks of each task's share. It "
+        "collapses where tuning made the target task's format the only one left.",
+    ),
+    Measurement(
+        name="in_context_same_format",
+        title="In-context score, target's format",
+        group="In context",
+        on=f"{_IN_CONTEXT}, all of whose targets are in the target task's format",
+        definition="The output equals the target: plain mean over tasks of each task's share. It "
+        "may rise while the model forgets every other format.",
+    ),
+    Measurement(
+        name="output_share",
+        title="Output share",
+        group="In context",
+        on=f"{_IN_CONTEXT}, whose targets are not all in the target task's format",
+        definition="The output is in the target task's format though the task asks for another "
+        "one: plain mean over tasks of each task's share.",
+        better="lower",
+    ),
+)
+
 _KINDS = {
     "annotated": "contexts that people labelled as not holding the answer",
     "random": "contexts taken from another question at random",
@@ -147,7 +185,7 @@ def by_name(name: str) -> Measurement:
     Raises:
       KeyError: no such measurement.
     """
-    for measurement in MAIN + DETAILS:
+    for measurement in MAIN + DETAILS + RETENTION:
         if measurement.name == name:
             return measurement
     for base in (m for m in MAIN if m.name.startswith("robustness")):

@@ -106,24 +106,33 @@ def findings(
 
 def figures(estimates: Estimates) -> Section:
     """A dot plot per measurement."""
-    focus = words.focus_arm(estimates)
+    names = [m.name for m in measurements.MAIN]
+    cards = figure_cards(estimates, names, words.focus_arm(estimates))
+    note = (
+        '<p class="note">Percent of examples (higher is better), with 95 % intervals. '
+        "The dashed line marks the base model.</p>"
+    )
+    return Section("figures", "In pictures", f"{note}{cards}")
+
+
+def figure_cards(estimates: Estimates, names: Sequence[str], focus: str | None) -> str:
+    """A card with a dot plot for each of these measurements, `focus` in the accent colour."""
     cards = "".join(
         f'<figure class="card"><figcaption><h3>{escape(m.title)}</h3>'
         f"<p>on {escape(m.on)}{_count(estimates, m.name)}</p></figcaption>"
         f"{plots.forest({arm: of_arm[m.name] for arm, of_arm in estimates.items()}, focus)}"
         "</figure>"
-        for m in measurements.MAIN
+        for m in map(measurements.by_name, names)
     )
-    note = (
-        '<p class="note">Percent of examples (higher is better), with 95 % intervals. '
-        "The dashed line marks the base model.</p>"
-    )
-    return Section("figures", "In pictures", f'{note}<div class="cards figures">{cards}</div>')
+    return f'<div class="cards figures">{cards}</div>'
 
 
 def table(estimates: Estimates) -> Section:
     """The main table."""
-    return Section("table", "In figures", _table(estimates, [m.name for m in measurements.MAIN]))
+    names = [m.name for m in measurements.MAIN]
+    return Section(
+        "table", "In figures", figures_table(estimates, names, words.focus_arm(estimates))
+    )
 
 
 def details(estimates: Estimates) -> Section | None:
@@ -134,17 +143,29 @@ def details(estimates: Estimates) -> Section | None:
     if not any(of_arm[name].n for of_arm in estimates.values() for name in names):
         return None
     return Section(
-        "details", "Conflicts and irrelevant contexts in detail", _table(estimates, names)
+        "details",
+        "Conflicts and irrelevant contexts in detail",
+        figures_table(estimates, names, words.focus_arm(estimates)),
     )
 
 
 def differences(reference: str, to_reference: Mapping[str, Mapping[str, Difference]]) -> Section:
     """Paired differences of every other arm to one."""
+    html = differences_table(reference, to_reference, [m.name for m in measurements.MAIN])
+    return Section(f"to-{_anchor(reference)}", f"Paired differences to {reference}", html)
+
+
+def differences_table(
+    reference: str,
+    to_reference: Mapping[str, Mapping[str, Difference]],
+    names: Sequence[str],
+) -> str:
+    """The table of these measurements' paired differences to one arm, with what it shows."""
     head = "".join(f'<th scope="col">{escape(arm)}</th>' for arm in to_reference)
     lines = []
-    for m in measurements.MAIN:
+    for m in map(measurements.by_name, names):
         cells = "".join(
-            f"<td>{_difference_cell(of_arm[m.name], f'{arm} against {reference}')}</td>"
+            f"<td>{difference_cell(of_arm[m.name], f'{arm} against {reference}')}</td>"
             for arm, of_arm in to_reference.items()
         )
         lines.append(f'<tr><th scope="row">{escape(m.title)}</th>{cells}</tr>')
@@ -154,12 +175,16 @@ def differences(reference: str, to_reference: Mapping[str, Mapping[str, Differen
         "number of comparisons). The plot runs from −100 to +100 points.</p>"
     )
     html = (
-        f'{note}<div class="scroll" tabindex="0" role="region" '
-        f'aria-label="Paired differences to {escape(reference, quote=True)}">'
         f'<table class="differences"><thead><tr><th scope="col">arm minus {escape(reference)}</th>'
-        f"{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        f"{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     )
-    return Section(f"to-{_anchor(reference)}", f"Paired differences to {reference}", html)
+    return note + scrolling(html, f"Paired differences to {reference}")
+
+
+def scrolling(html: str, label: str) -> str:
+    """A table that scrolls sideways on a narrow screen, also by keyboard."""
+    name = escape(label, quote=True)
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">{html}</div>'
 
 
 def examples(chosen: Mapping[str, Sequence[Sample]]) -> Section | None:
@@ -197,13 +222,14 @@ def how_it_was_run(rows: Rows, arms: Sequence[str], seed: int) -> Section:
             cells = "".join(f'<td class="text">{escape(value)}</td>' for value in values)
         lines.append(f'<tr><th scope="row">{escape(key)}</th>{cells}</tr>')
     html = (
-        '<div class="scroll" tabindex="0" role="region" aria-label="How it was run">'
         f'<table class="run"><thead><tr><th scope="col"></th>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
+    note = (
         f'<p class="note">Intervals: {statistics.REPLICATES:,} bootstrap samples, '
         f"seed {seed}. All figures on this page are computed from the sample rows alone.</p>"
     )
-    return Section("run", "How it was run", html)
+    return Section("run", "How it was run", scrolling(html, "How it was run") + note)
 
 
 def definitions(estimates: Estimates) -> Section:
@@ -229,8 +255,8 @@ def definitions(estimates: Estimates) -> Section:
     return Section("definitions", "What is measured", f"<dl>{''.join(items)}</dl>{method}")
 
 
-def _table(estimates: Estimates, names: Sequence[str]) -> str:
-    focus = words.focus_arm(estimates)
+def figures_table(estimates: Estimates, names: Sequence[str], focus: str | None) -> str:
+    """The table of these measurements, arms side by side, the column of `focus` tinted."""
     head = "".join(f'<th scope="col"{_focused(arm, focus)}>{escape(arm)}</th>' for arm in estimates)
     lines, group = [], None
     for m in (measurements.by_name(name) for name in names):
@@ -247,14 +273,15 @@ def _table(estimates: Estimates, names: Sequence[str]) -> str:
             for arm, of_arm in estimates.items()
         )
         lines.append(f'<tr><th scope="row">{escape(m.title)}</th>{cells}</tr>')
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Table of figures"><table>'
-        f'<thead><tr><th scope="col">percent [95 % interval]</th>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
+    html = (
+        f'<table><thead><tr><th scope="col">percent [95 % interval]</th>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table>"
     )
+    return scrolling(html, "Table of figures")
 
 
-def _difference_cell(difference: Difference, label: str) -> str:
+def difference_cell(difference: Difference, label: str) -> str:
+    """Content of a table's cell: points, interval, drawing and p-value."""
     if difference.value is None:
         return f"{NOTHING}<small>n = 0</small>"
     assert difference.low is not None and difference.high is not None
@@ -280,7 +307,7 @@ def _sample(sample: Sample) -> str:
         shown += f'<p class="fact">kind: {escape(str(row["irrelevant_kind"]))}</p>'
     outputs = "".join(
         f'<tr class="{"right" if sample.right[arm] else "wrong"}"><th scope="row">{escape(arm)}'
-        f"</th><td>{_verdict(sample.right[arm])} {_output(of_arm['prediction'])}</td></tr>"
+        f"</th><td>{verdict(sample.right[arm])} {output(of_arm['prediction'])}</td></tr>"
         for arm, of_arm in sample.rows.items()
     )
     gold = ", ".join(dict.fromkeys(row.get("gold_answers") or [])) or "none"
@@ -293,11 +320,13 @@ def _sample(sample: Sample) -> str:
     )
 
 
-def _output(prediction: str) -> str:
+def output(prediction: str) -> str:
+    """What a model wrote, escaped."""
     return escape(prediction) or "<i>(nothing)</i>"
 
 
-def _verdict(right: bool) -> str:
+def verdict(right: bool) -> str:
+    """✓ or ✗, with its alternative text."""
     mark, text = ("✓", "right") if right else ("✗", "wrong")
     return f'<span class="verdict" role="img" aria-label="{text}">{mark}</span>'
 

@@ -1,0 +1,174 @@
+"""The report page's sections on retention: figures, curves, tasks, examples, seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from kaft_promot.evaluation import (
+    measurements,
+    page,
+    page_retention_examples,
+    page_retention_steps,
+    page_retention_tasks,
+)
+from kaft_promot.evaluation.formatting import percent
+from kaft_promot.evaluation.page import Section
+from kaft_promot.evaluation.retention import (
+    IN_CONTEXT_SUITE,
+    NAMES,
+    TARGET,
+    TARGET_SUITE,
+    Estimates,
+    Scores,
+    differences,
+)
+from kaft_promot.evaluation.retention_seeds import by_seed, claims, over_seeds, seeds_that_hold
+from kaft_promot.evaluation.retention_words import focus_arm, headline
+from kaft_promot.evaluation.rows import Row
+from kaft_promot.evaluation.statistics import Difference
+
+_REFERENCES = ("base", "finetune")
+
+
+def sections(
+    rows: Sequence[Row], curve_rows: Sequence[Row], target: str, seed: int = 0
+) -> list[Section]:
+    """Everything that the page shows about retention.
+
+    Args:
+      rows: sample rows of `base` and the arms. With several seeds the figures are those of the
+        smallest one, and a section shows how they spread.
+      curve_rows: rows with an integer `step`; empty for no curves.
+      target: name of the target task, which has a registered format.
+      seed: of the bootstrap.
+
+    Returns:
+      The sections in the order of the page; empty without rows of the target or in-context tasks.
+
+    Raises:
+      UserError: as `retention.measure` and `retention_steps.curves` do.
+    """
+    per_seed = by_seed(row for row in rows if row.get("suite") in (TARGET_SUITE, IN_CONTEXT_SUITE))
+    if not per_seed:
+        return []
+    tables = {number: Scores(of_seed, target) for number, of_seed in per_seed.items()}
+    first = next(iter(tables))
+    estimates = {arm: tables[first].estimates(arm, seed) for arm in tables[first].arms}
+    found = [_figures(tables[first], estimates, seed)]
+    if curve_rows:
+        per_curve_seed = by_seed(curve_rows)
+        of_first = per_curve_seed.get(first, next(iter(per_curve_seed.values())))
+        found.append(page_retention_steps.section(of_first, target, seed))
+    if tables[first].tasks:
+        found.append(page_retention_tasks.section(tables[first], seed))
+    found.append(page_retention_examples.section(per_seed[first], tables[first], target))
+    if len(tables) > 1:
+        found.append(_seeds(tables, seed))
+    found.append(_definitions())
+    return found
+
+
+def _figures(table: Scores, estimates: Estimates, seed: int) -> Section:
+    focus = focus_arm(estimates)
+    parts = [f'<p class="said">{escape(page.tied(headline(estimates)))}.</p>']
+    parts += [f'<p class="warning">{escape(text)}</p>' for text in _warnings(estimates)]
+    parts.append(
+        '<p class="note">Percent with 95 % intervals; the dashed line marks the base model. Soft '
+        "prompts are attached on the target task only.</p>"
+    )
+    shown = [name for name in NAMES if any(of_arm[name].n for of_arm in estimates.values())]
+    parts.append(page.figure_cards(estimates, shown, focus))
+    parts.append(page.figures_table(estimates, shown, focus))
+    for reference in _REFERENCES:
+        if reference in estimates and len(estimates) > 1:
+            to_reference = differences(table, reference, seed, shown)
+            parts.append(f"<h3>Paired differences to {escape(reference)}</h3>")
+            if reference != "base":
+                parts.append(_at_worst(reference, to_reference))
+            parts.append(page.differences_table(reference, to_reference, shown))
+    return Section("retention", "What else can it still do?", "".join(parts))
+
+
+def _at_worst(reference: str, to_reference: Mapping[str, Mapping[str, Difference]]) -> str:
+    """How much worse than the reference each arm may be, read off its interval."""
+    said = []
+    for arm, of_arm in to_reference.items():
+        low = of_arm[TARGET].low if TARGET in of_arm else None
+        if arm != "base" and low is not None:
+            worst = "not below" if low >= 0 else f"at most {percent(-low)} points below"
+            said.append(f"{arm} {worst}")
+    if not said:
+        return ""
+    text = f"On the target task, by the lower ends of the intervals against {reference}: "
+    return f'<p class="note">{escape(page.tied(text + ", ".join(said)))}.</p>'
+
+
+def _warnings(estimates: Estimates) -> list[str]:
+    """Figures that stand on unlike numbers of examples must not be compared side by side."""
+    unlike = []
+    for name in NAMES:
+        counts = {arm: of_arm[name].n for arm, of_arm in estimates.items()}
+        if len(set(counts.values())) > 1:
+            each = ", ".join(f"{arm} {n}" for arm, n in counts.items())
+            unlike.append(f"{measurements.by_name(name).title}: {each}")
+    if not unlike:
+        return []
+    return [
+        f"The arms were evaluated on unlike numbers of examples ({'; '.join(unlike)}). Figures "
+        "side by side are not on the same examples; the paired differences are."
+    ]
+
+
+def _seeds(tables: Mapping[int, Scores], seed: int) -> Section:
+    per_seed = {
+        number: {arm: table.estimates(arm, seed) for arm in table.arms}
+        for number, table in tables.items()
+    }
+    spreads = over_seeds(per_seed)
+    head = "".join(f'<th scope="col">{escape(arm)}</th>' for arm in spreads)
+    lines = []
+    for m in measurements.RETENTION:
+        if not any(of_arm[m.name].seeds for of_arm in spreads.values()):
+            continue
+        cells = "".join(
+            f'<td><b>{percent(spread.median)}</b> <span class="interval-text">'
+            f"{percent(spread.minimum)} to {percent(spread.maximum)}</span>"
+            f"<small>seeds: {spread.seeds}</small></td>"
+            for spread in (of_arm[m.name] for of_arm in spreads.values())
+        )
+        lines.append(f'<tr><th scope="row">{escape(m.title)}</th>{cells}</tr>')
+    held = seeds_that_hold({number: claims(table, seed) for number, table in tables.items()})
+    items = "".join(
+        f"<li>{escape(page.tied(claim[0].upper() + claim[1:]))}: in {count} of {of} seeds.</li>"
+        for claim, (count, of) in held.items()
+    )
+    said = f"<ul>{items}</ul>" if items else ""
+    names = ", ".join(str(number) for number in tables)
+    table_html = (
+        f'<table><thead><tr><th scope="col">median, range</th>{head}</tr></thead>'
+        f"<tbody>{''.join(lines)}</tbody></table>"
+    )
+    html = (
+        f'<p class="note">Seeds {names}: median, smallest and largest figure. The other sections '
+        f"show seed {next(iter(tables))}.</p>"
+        f"{page.scrolling(table_html, 'Figures over seeds')}{said}"
+    )
+    return Section("retention-seeds", f"Over {len(tables)} seeds", html)
+
+
+def _definitions() -> Section:
+    items = "".join(
+        f"<dt>{escape(m.title)} <code>{escape(m.name)}</code></dt>"
+        f"<dd>On {escape(m.on)}. {escape(m.definition)}"
+        f"{' Lower is better.' if m.better == 'lower' else ''}</dd>"
+        for m in measurements.RETENTION
+    )
+    method = (
+        '<p class="note">A task shares the target task\'s format if all of its targets are in it. '
+        "In a mean over tasks every task counts the same however many examples it has; its "
+        "interval is the percentile bootstrap over questions within tasks (tasks are fixed, a "
+        "question that several tasks ask is drawn for all of them), widened where needed as the "
+        "other intervals are, and its paired test flips signs by question.</p>"
+    )
+    return Section("retention-definitions", "What retention means", f"<dl>{items}</dl>{method}")

@@ -1,0 +1,82 @@
+"""The report page's section on retention over training steps, and at matched target score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from kaft_promot.evaluation import curves, measurements, page, retention_steps
+from kaft_promot.evaluation.formatting import NOTHING, interval, percent
+from kaft_promot.evaluation.page import Section
+from kaft_promot.evaluation.retention import OTHER, SHARE, TARGET
+from kaft_promot.evaluation.retention_words import focus_arm
+from kaft_promot.evaluation.rows import Row
+from kaft_promot.evaluation.statistics import Estimate
+
+
+def section(rows: Sequence[Row], target: str, seed: int = 0) -> Section:
+    """Target score, in-context score and output share of every arm over steps.
+
+    Args:
+      rows, target, seed: as for `retention_steps.curves`.
+    """
+    found = retention_steps.curves(rows, target, seed)
+    base = found.get("base", {})
+    at_base = base[min(base)] if base else {}
+    arms = [arm for arm in found if arm != "base"]
+    styles = curves.styles_of(arms, focus_arm({arm: found[arm][max(found[arm])] for arm in arms}))
+    plots = []
+    for m in (measurements.by_name(name) for name in (TARGET, OTHER, SHARE)):
+        series = {
+            arm: {step: of_step[m.name] for step, of_step in found[arm].items()} for arm in arms
+        }
+        drawing = curves.plot(series, styles, m.title, at_base.get(m.name))
+        aim = "lower is better" if m.better == "lower" else "higher is better"
+        plots.append(
+            f'<figure class="card"><figcaption><h3>{escape(m.title)}</h3>'
+            f"<p>percent over training steps; {aim}</p></figcaption>{drawing}</figure>"
+        )
+    note = (
+        '<p class="note">Measured on a part of the validation data. Whiskers are 95 % '
+        "intervals; arms at the same step stand a little apart.</p>"
+    )
+    html = f'{note}{curves.legend(styles, bool(base))}<div class="cards">{"".join(plots)}</div>'
+    return Section("retention-curves", "Over the training steps", html + _matched(found))
+
+
+def _matched(found: Mapping[str, Mapping[int, Mapping[str, Estimate]]]) -> str:
+    """Arms at matched target score."""
+    parts = []
+    for reference in ("finetune", "promot"):
+        lines = []
+        for arm, there in retention_steps.matched(found, reference).items():
+            if there is None:
+                cells = f"<td>never</td>{f'<td>{NOTHING}</td>' * 3}"
+            else:
+                figures = "".join(
+                    f"<td><b>{percent(there.figures[name].value)}</b> "
+                    f'<span class="interval-text">{interval(there.figures[name])}</span></td>'
+                    for name in (TARGET, OTHER, SHARE)
+                )
+                cells = f"<td>{there.step}</td>{figures}"
+            lines.append(f'<tr><th scope="row">{escape(arm)}</th>{cells}</tr>')
+        if not lines:
+            continue
+        last = found[reference][max(found[reference])]
+        head = "".join(
+            f'<th scope="col">{escape(measurements.by_name(name).title)}</th>'
+            for name in (TARGET, OTHER, SHARE)
+        )
+        name = escape(reference)
+        table = (
+            f'<table><thead><tr><th scope="col">arm</th><th scope="col">step</th>{head}</tr>'
+            f"</thead><tbody>{''.join(lines)}</tbody></table>"
+        )
+        parts.append(
+            f"<h3>As good as {name} at the target task</h3>"
+            '<p class="note">The first measured step at which an arm\'s target score reaches '
+            f"{name}'s last, {percent(last[TARGET].value)} %, where {name} scores "
+            f"{percent(last[OTHER].value)} % on tasks of other formats.</p>"
+            f"{page.scrolling(table, 'Matched target score')}"
+        )
+    return "".join(parts)

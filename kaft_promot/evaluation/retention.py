@@ -1,0 +1,244 @@
+"""Retention: what can a model still do after it was tuned on one target task?
+
+METHODS.md section 2 ("Format specialization") and section 3, after ProMoT (Wang et al., ICLR 2024,
+arXiv 2211.00635, section 2). Rows of the suite `target` give the target score, rows of the suite
+`in_context` everything else:
+
+* the in-context score, plain mean over tasks, *apart* for tasks that share the target task's format
+  and for those that do not: a model that answers True or False to everything loses little in a mean
+  over both;
+* the output share: how many outputs on tasks of other formats are in the target task's format;
+* the format-specialization loss: the base model's score minus the arm's on the same examples.
+
+Which tasks share the format follows from the data: those all of whose targets satisfy the predicate
+that the target task registers (`output_share.register_format`). Means over tasks and their
+intervals are those of `task_means`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kaft_promot.errors import UserError
+from kaft_promot.evaluation import measurements
+from kaft_promot.evaluation.output_share import format_of
+from kaft_promot.evaluation.rows import Row
+from kaft_promot.evaluation.statistics import Difference, Estimate
+from kaft_promot.evaluation.task_means import difference_of_tasks, mean_of_tasks
+
+TARGET, OTHER, SAME, SHARE = NAMES = tuple(m.name for m in measurements.RETENTION)
+ALL = "in_context"  # the mean over all in-context tasks: shown beside the four, never alone
+
+TARGET_SUITE, IN_CONTEXT_SUITE = "target", "in_context"
+
+# Arms are shown in this order; others follow by name.
+ARM_ORDER = ("base", "prompt_tuning", "finetune", "promot", "promot_1shot", "joint", "lora")
+
+Estimates = Mapping[str, Mapping[str, Estimate]]
+
+
+class _Point(NamedTuple):
+    """One example of one arm: what it scores, in which task, for which question."""
+
+    value: float
+    task: str
+    question: str
+
+
+def measure(rows: Sequence[Row], target: str, seed: int = 0) -> dict[str, dict[str, Estimate]]:
+    """The four retention figures of every arm, from sample rows alone.
+
+    Args:
+      rows: sample rows of one seed; rows of suites other than `target` and `in_context` are left
+        out.
+      target: name of the target task, which has a registered format.
+      seed: of the bootstrap.
+
+    Returns:
+      arm -> name of `measurements.RETENTION` -> estimate (value None, n 0 where nothing was
+      measured).
+
+    Raises:
+      UserError: the target has no format, or a row is of another target or lacks a field.
+      ValueError: an arm has the same example twice (rows of several seeds or steps).
+    """
+    table = Scores(rows, target)
+    return {arm: table.estimates(arm, seed) for arm in table.arms}
+
+
+def results_json(estimates: Estimates) -> dict[str, Any]:
+    """What results.json says about retention.
+
+    Returns:
+      `{"promot": {ARM: {"target", "in_context_other_formats", "in_context_same_format",
+      "output_share"}}}`, each `{"value", "low", "high", "n"}`, as fractions.
+    """
+    return {
+        "promot": {
+            arm: {name: of_arm[name].to_json() for name in NAMES}
+            for arm, of_arm in estimates.items()
+        }
+    }
+
+
+def differences(
+    table: Scores, reference: str, seed: int = 0, names: Sequence[str] = NAMES
+) -> dict[str, dict[str, Difference]]:
+    """Paired differences of every other arm to `reference`: arm -> name -> difference."""
+    return {
+        arm: {name: table.difference(arm, reference, name, seed) for name in names}
+        for arm in table.arms
+        if arm != reference
+    }
+
+
+def losses(
+    table: Scores, reference: str = "base", seed: int = 0
+) -> dict[str, dict[str, Difference]]:
+    """Format-specialization loss: `reference` minus arm, on the same examples.
+
+    Returns:
+      arm -> in-context task, or mean over tasks (OTHER, SAME, ALL) -> paired difference, above 0
+      where the arm does worse than the reference.
+    """
+    return {
+        arm: {
+            name: table.difference(reference, arm, name, seed)
+            for name in (*table.tasks, OTHER, SAME, ALL)
+        }
+        for arm in table.arms
+        if arm != reference
+    }
+
+
+class Scores:
+    """Scores of one seed's sample rows, looked up by arm and figure.
+
+    A figure is one of `NAMES`, or `ALL`, or the name of an in-context task.
+
+    Attributes:
+      arms: in the order in which reports show them.
+      tasks: in-context tasks -> whether they share the target's format; those that do not first.
+      labels: in-context task -> how people call it (`first, 2 shots`).
+    """
+
+    def __init__(self, rows: Iterable[Row], target: str):
+        """Arguments and errors as for `measure`."""
+        predicate = format_of(target)
+        used = [row for row in rows if row.get("suite") in (TARGET_SUITE, IN_CONTEXT_SUITE)]
+        for row in used:
+            _check(row, target)
+        # Sorted, so that no figure depends on the order in which rows were written.
+        used.sort(key=lambda row: (row["arm"], row["example_id"]))
+        in_context = [row for row in used if row["suite"] == IN_CONTEXT_SUITE]
+        same = {row["task"]: True for row in in_context}
+        for row in in_context:
+            same[row["task"]] &= predicate(row["target"])
+        self.arms = arms_of(used)
+        self.tasks = dict(sorted(same.items(), key=lambda item: (item[1], item[0])))
+        self.labels = {row["task"]: _label(row) for row in in_context}
+        # arm -> figure -> example -> point
+        self._points: dict[str, dict[str, dict[str, _Point]]] = {
+            arm: defaultdict(dict) for arm in self.arms
+        }
+        for row in used:
+            self._add(row, same.get(row["task"], False), in_format(row, predicate))
+
+    def _add(self, row: Row, same: bool, formatted: bool) -> None:
+        of_arm, score = self._points[row["arm"]], float(row["scores"]["exact_match"])
+        point = _Point(score, row["task"], row["question_id"])
+        if row["suite"] == TARGET_SUITE:
+            names = {TARGET: point}
+        elif same:
+            names = {SAME: point, ALL: point, row["task"]: point}
+        else:
+            share = point._replace(value=float(formatted))
+            names = {OTHER: point, ALL: point, row["task"]: point, SHARE: share}
+        for name, of_name in names.items():
+            if row["example_id"] in of_arm[name]:
+                raise ValueError(
+                    f"arm {row['arm']!r} has example {row['example_id']!r} twice; measure the rows "
+                    "of each seed and step apart"
+                )
+            of_arm[name][row["example_id"]] = of_name
+
+    def estimates(self, arm: str, seed: int = 0) -> dict[str, Estimate]:
+        """The four figures of one arm."""
+        return {name: self.estimate(arm, name, seed) for name in NAMES}
+
+    def estimate(self, arm: str, name: str, seed: int = 0) -> Estimate:
+        """One figure of one arm with its interval; value None and n 0 without such rows."""
+        points = list(self._points[arm][name].values())
+        return mean_of_tasks(
+            [point.value for point in points],
+            [point.task for point in points],
+            [point.question for point in points],
+            seed,
+        )
+
+    def share(self, arm: str, task: str, seed: int = 0) -> Estimate:
+        """Output share on one in-context task; n 0 for one that shares the target's format."""
+        points = [point for point in self._points[arm][SHARE].values() if point.task == task]
+        return mean_of_tasks(
+            [point.value for point in points],
+            [point.task for point in points],
+            [point.question for point in points],
+            seed,
+        )
+
+    def difference(self, arm: str, reference: str, name: str, seed: int = 0) -> Difference:
+        """`arm` minus `reference` in one figure, over the examples that both have.
+
+        A mean over tasks is over the tasks of those examples.
+        """
+        of_arm, of_reference = self._points[arm][name], self._points[reference][name]
+        both = [example for example in of_arm if example in of_reference]
+        return difference_of_tasks(
+            [of_arm[example].value for example in both],
+            [of_reference[example].value for example in both],
+            [of_arm[example].task for example in both],
+            [of_arm[example].question for example in both],
+            seed,
+        )
+
+
+def arms_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The arms in the rows, in the order in which reports show them."""
+    found = {row["arm"] for row in rows}
+    return [arm for arm in ARM_ORDER if arm in found] + sorted(found - set(ARM_ORDER))
+
+
+def in_format(row: Row, predicate: Any) -> bool:
+    """Whether the row's output is in a format, as the model wrote it or as it was read.
+
+    A format may stand in what reading cuts off (an announced source), and sentinels around a label
+    must not hide it.
+    """
+    return predicate(row["prediction"]) or predicate(row["answer"])
+
+
+def _label(row: Row) -> str:
+    if "in_context_task" not in row or "shots" not in row:
+        return row["task"]
+    shots = row["shots"]
+    return f"{row['in_context_task']}, {shots} shot{'' if shots == 1 else 's'}"
+
+
+def _check(row: Row, target: str) -> None:
+    """A row that these figures cannot be computed from is an error that names it."""
+    needed = ("arm", "example_id", "question_id", "task", "prediction", "answer", "target")
+    missing = [name for name in needed if name not in row]
+    if "exact_match" not in row.get("scores", {}):
+        missing.append("scores.exact_match")
+    if missing:
+        raise UserError(
+            f"arm {row.get('arm')!r}, example {row.get('example_id')!r}: the sample row has no "
+            f"{', '.join(missing)}; evaluate that arm again"
+        )
+    if row["suite"] == TARGET_SUITE and row["task"] != target:
+        raise UserError(
+            f"arm {row['arm']!r}: a sample row is of the target task {row['task']!r}, not of "
+            f"{target!r}; name the target that the arms were tuned on"
+        )

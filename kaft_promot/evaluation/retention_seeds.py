@@ -1,0 +1,119 @@
+"""Retention over several seeds: how figures spread, and for how many seeds a claim holds.
+
+An interval over examples says nothing about other seeds: those repeat the training with another
+order of the data and other prompts.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kaft_promot.evaluation.retention import NAMES, OTHER, SHARE, TARGET, Estimates, Scores
+from kaft_promot.evaluation.rows import Row
+
+# What ProMoT's comparison must show (the fractions are those of `claims`).
+FORGETS, SPECIALIZES, KEEPS = 0.25, 0.8, 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A figure over seeds: smallest, median and largest value (None without one), and of how many.
+
+    Attributes:
+      minimum, median, maximum: fractions.
+      seeds: number of seeds in which the figure was measured.
+    """
+
+    minimum: float | None
+    median: float | None
+    maximum: float | None
+    seeds: int
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"minimum", "median", "maximum", "seeds"}`."""
+        return asdict(self)
+
+
+def by_seed(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    """The rows of each seed, seeds ascending; a row without a `seed` is of seed 0."""
+    found: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row.get("seed", 0)].append(row)
+    return dict(sorted(found.items()))
+
+
+def over_seeds(per_seed: Mapping[int, Estimates]) -> dict[str, dict[str, Spread]]:
+    """How each figure spreads over seeds.
+
+    Args:
+      per_seed: seed -> what `retention.measure` gives for its rows.
+
+    Returns:
+      arm -> name -> spread, over the seeds that have the arm and measured the figure.
+    """
+    arms = dict.fromkeys(arm for estimates in per_seed.values() for arm in estimates)
+    return {arm: {name: _spread(per_seed, arm, name) for name in NAMES} for arm in arms}
+
+
+def _spread(per_seed: Mapping[int, Estimates], arm: str, name: str) -> Spread:
+    values = [of_seed[arm][name].value for of_seed in per_seed.values() if arm in of_seed]
+    found = [value for value in values if value is not None]
+    if not found:
+        return Spread(minimum=None, median=None, maximum=None, seeds=0)
+    return Spread(
+        minimum=min(found), median=statistics.median(found), maximum=max(found), seeds=len(found)
+    )
+
+
+def claims(table: Scores, seed: int = 0) -> dict[str, bool]:
+    """Which of ProMoT's claims hold in one seed's rows.
+
+    Args:
+      table: of `base` and the arms; a claim about an arm that is not there, or about what was not
+        measured, is left out.
+      seed: of the bootstrap.
+
+    Returns:
+      claim in words -> whether it holds, on the figures as measured.
+    """
+    figures = {arm: table.estimates(arm, seed) for arm in table.arms}
+
+    def value(arm: str, name: str) -> float | None:
+        return figures[arm][name].value if arm in figures else None
+
+    found: dict[str, bool] = {}
+    base, tuned, kept = (value(arm, OTHER) for arm in ("base", "finetune", "promot"))
+    share = value("finetune", SHARE)
+    score = "in-context score on other formats"
+    if base and tuned is not None:
+        claim = f"finetune's {score} is at most {100 * FORGETS:.0f} % of base's"
+        found[claim] = tuned <= FORGETS * base
+    if share is not None:
+        claim = f"finetune's output share is above {100 * SPECIALIZES:.0f} %"
+        found[claim] = share > SPECIALIZES
+    if base and kept is not None:
+        claim = f"promot's {score} is at least {100 * KEEPS:.0f} % of base's"
+        found[claim] = kept >= KEEPS * base
+    if "finetune" in figures and "promot" in figures:
+        high = table.difference("promot", "finetune", TARGET, seed).high
+        if high is not None:
+            found["promot's target score is not measurably below finetune's"] = high >= 0
+    return found
+
+
+def seeds_that_hold(per_seed: Mapping[int, Mapping[str, bool]]) -> dict[str, tuple[int, int]]:
+    """Claim -> (number of seeds for which it holds, number of seeds for which it was looked at).
+
+    >>> seeds_that_hold({0: {"A": True, "B": False}, 1: {"A": True}})
+    {'A': (2, 2), 'B': (0, 1)}
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for of_seed in per_seed.values():
+        for claim, holds in of_seed.items():
+            held, looked = found.get(claim, (0, 0))
+            found[claim] = (held + holds, looked + 1)
+    return found
