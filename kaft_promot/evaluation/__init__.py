@@ -2,7 +2,8 @@
 
 The way through this room: `suites` (what to ask) -> `runner` (asks, appends `rows`) -> `grounding`
 (scores and figures, after `metrics` and `measurements`) -> `statistics` (intervals, paired tests)
--> `table`, `results` and `report` (what people and programs read).
+-> `table`, `results` and `report` (what people and programs read). Beside `grounding` stands
+`retention` (what a model can still do after tuning), with `page_retention` for the report.
 
     run_suite("grounding", predictor, "records.jsonl", arm="kaft", rows_path="run/rows.jsonl")
     results = write_report("run", "run/report.html")

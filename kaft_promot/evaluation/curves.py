@@ -91,15 +91,15 @@ def plot(
         f'<svg role="img" aria-label="{label}" width="100%" height="{_HEIGHT}">'
         f"{''.join(parts)}</svg>"
     )
-    up = "".join(f'<span style="top:{100 - y}%">{y}</span>' for y in (0, 25, 50, 75, 100))
-    along = "".join(
+    vertical = "".join(f'<span style="top:{100 - y}%">{y}</span>' for y in (0, 25, 50, 75, 100))
+    horizontal = "".join(
         f'<span style="left:{100 * step / last:.2f}%">{step}</span>'
         for step in sorted({0, last // 2, last})
     )
     return (
-        f'<div class="curve"><div class="up" aria-hidden="true">{up}</div>'
+        f'<div class="curve"><div class="vertical" aria-hidden="true">{vertical}</div>'
         f'<div class="plot">{drawing}</div>'
-        f'<div class="along" aria-hidden="true">{along}</div></div>'
+        f'<div class="horizontal" aria-hidden="true">{horizontal}</div></div>'
     )
 
 

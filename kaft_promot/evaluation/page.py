@@ -165,7 +165,7 @@ def differences_table(
     lines = []
     for m in map(measurements.by_name, names):
         cells = "".join(
-            f"<td>{difference_cell(of_arm[m.name], f'{arm} against {reference}')}</td>"
+            f"<td>{_difference_cell(of_arm[m.name], f'{arm} against {reference}', m.better)}</td>"
             for arm, of_arm in to_reference.items()
         )
         lines.append(f'<tr><th scope="row">{escape(m.title)}</th>{cells}</tr>')
@@ -280,13 +280,13 @@ def figures_table(estimates: Estimates, names: Sequence[str], focus: str | None)
     return scrolling(html, "Table of figures")
 
 
-def difference_cell(difference: Difference, label: str) -> str:
-    """Content of a table's cell: points, interval, drawing and p-value."""
+def _difference_cell(difference: Difference, label: str, better: str) -> str:
     if difference.value is None:
         return f"{NOTHING}<small>n = 0</small>"
     assert difference.low is not None and difference.high is not None
     clear = difference.low > 0 or difference.high < 0
-    tone = ("up" if difference.low > 0 else "down") if clear else "same"
+    good = (difference.low > 0) != (better == "lower")
+    tone = ("up" if good else "down") if clear else "same"
     return (
         f'<span class="{tone}"><b>{points(difference.value)}</b></span> '
         f'<span class="interval-text">{interval(difference)}</span>'

@@ -140,7 +140,7 @@ def _seeds(tables: Mapping[int, Scores], seed: int) -> Section:
         lines.append(f'<tr><th scope="row">{escape(m.title)}</th>{cells}</tr>')
     held = seeds_that_hold({number: claims(table, seed) for number, table in tables.items()})
     items = "".join(
-        f"<li>{escape(page.tied(claim[0].upper() + claim[1:]))}: in {count} of {of} seeds.</li>"
+        f"<li>{escape(page.tied(claim))}: in {count} of {of} seeds.</li>"
         for claim, (count, of) in held.items()
     )
     said = f"<ul>{items}</ul>" if items else ""

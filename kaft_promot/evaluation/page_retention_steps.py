@@ -9,9 +9,9 @@ from kaft_promot.evaluation import curves, measurements, page, retention_steps
 from kaft_promot.evaluation.formatting import NOTHING, interval, percent
 from kaft_promot.evaluation.page import Section
 from kaft_promot.evaluation.retention import OTHER, SHARE, TARGET
+from kaft_promot.evaluation.retention_steps import Curve
 from kaft_promot.evaluation.retention_words import focus_arm
 from kaft_promot.evaluation.rows import Row
-from kaft_promot.evaluation.statistics import Estimate
 
 
 def section(rows: Sequence[Row], target: str, seed: int = 0) -> Section:
@@ -37,14 +37,21 @@ def section(rows: Sequence[Row], target: str, seed: int = 0) -> Section:
             f"<p>percent over training steps; {aim}</p></figcaption>{drawing}</figure>"
         )
     note = (
-        '<p class="note">Measured on a part of the validation data. Whiskers are 95 % '
+        f'<p class="note">Each point stands on {_sizes(found, TARGET)} examples of the target task '
+        f"and {_sizes(found, OTHER)} of in-context tasks of other formats. Whiskers are 95 % "
         "intervals; arms at the same step stand a little apart.</p>"
     )
     html = f'{note}{curves.legend(styles, bool(base))}<div class="cards">{"".join(plots)}</div>'
     return Section("retention-curves", "Over the training steps", html + _matched(found))
 
 
-def _matched(found: Mapping[str, Mapping[int, Mapping[str, Estimate]]]) -> str:
+def _sizes(found: Mapping[str, Curve], name: str) -> str:
+    """The number of examples of a figure's points, or the range where points differ."""
+    counts = {of_step[name].n for of_arm in found.values() for of_step in of_arm.values()}
+    return " to ".join(str(n) for n in dict.fromkeys((min(counts), max(counts))))
+
+
+def _matched(found: Mapping[str, Curve]) -> str:
     """Arms at matched target score."""
     parts = []
     for reference in ("finetune", "promot"):

@@ -38,7 +38,7 @@ def section(table: Scores, seed: int = 0) -> Section:
         "Share: outputs in the target task's format.</p>"
     )
     html = (
-        f'<table><thead><tr><th scope="col">in-context task</th>{head}</tr></thead>'
+        f'<table class="tasks"><thead><tr><th scope="col">in-context task</th>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table>"
     )
     html = note + page.scrolling(html, "In-context tasks")

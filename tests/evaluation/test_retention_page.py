@@ -155,6 +155,15 @@ def test_every_figure_stands_on_the_page(rows, sections):
     assert all(name in definitions for name in NAMES)
 
 
+def test_colours_say_what_is_better(sections):
+    lines = re.findall(
+        r"<tr><th scope=\"row\">([^<]+)</th><td><span class=\"(\w+)\">", sections[0].html
+    )
+    to_base = dict(lines[:4])  # finetune minus base
+    assert to_base["In-context score, other formats"] == "down"
+    assert to_base["Output share"] == "down"  # a rise, which is worse
+
+
 def test_page_is_well_formed_and_stands_alone(sections):
     parsed = Text(document(sections))
     assert not {"script", "link", "img", "iframe"} & set(parsed.tags)
@@ -168,6 +177,7 @@ def test_curves_carry_their_figures_as_text(sections):
     spoken = unescape(drawings[1])
     assert spoken.startswith("In-context score, other formats over training steps. base: ")
     assert re.search(r"promot: step 75 \d+\.\d percent \(95 % interval .*?; step 150 ", spoken)
+    assert "stands on 24 examples of the target task and 48 of in-context" in sections[1].html
     assert "As good as promot at the target task" in sections[1].html
 
 
@@ -216,7 +226,7 @@ def test_several_seeds_are_shown_apart(rows):
     (seeds,) = [section for section in found if section.anchor == "retention-seeds"]
     text = Text(seeds.html).words.replace("\xa0", " ")
     assert seeds.title == "Over 2 seeds" and "Seeds 3, 5" in text
-    assert "Finetune's output share is above 80 %: in 2 of 2 seeds." in text
+    assert "finetune's output share is above 80 %: in 2 of 2 seeds." in text
 
 
 def test_any_set_of_arms_makes_sections(rows):
