@@ -101,27 +101,34 @@ def write_html(
     path: str | os.PathLike[str],
     *,
     title: str = "Does the model follow its context?",
+    headline: str | None = None,
     sections: Sequence[page.Section] = (),
 ) -> None:
-    """Writes the page of figures that are computed already; arguments as for `write_report`."""
+    """Writes the page of figures that are computed already; arguments as for `write_report`.
+
+    Results without an arm give a page of `sections` alone. `headline` is one sentence, without its
+    full stop; None for one about grounding.
+    """
     # The page shows differences to the base and to the arm that it is about; details.json has all.
     shown = dict.fromkeys(("base", words.focus_arm(results.estimates)))
     to_shown = {arm: results.differences[arm] for arm in shown if arm in results.differences}
     style = importlib.resources.files("kaft_promot").joinpath("assets/report/report.css")
-    content = [
+    grounding = [
         page.findings(results.estimates, results.differences.get("base", {})),
         page.figures(results.estimates),
         page.table(results.estimates),
         *(page.differences(name, table) for name, table in to_shown.items()),
         page.details(results.estimates),
-        *sections,
+    ]
+    run = [
         page.examples(samples.choose(results.rows.samples)),
         page.how_it_was_run(results.rows, list(results.estimates), results.seed),
         page.definitions(results.estimates),
     ]
+    content = [*grounding, *sections, *run] if results.estimates else sections
     text = page.document(
         title=title,
-        headline=words.headline(results.estimates),
+        headline=headline or words.headline(results.estimates),
         style=style.read_text(encoding="utf-8"),
         warnings=page.warnings(results.estimates),
         sections=[section for section in content if section is not None],

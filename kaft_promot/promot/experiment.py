@@ -124,6 +124,7 @@ def _dataset(settings: Promot, split: str, seed: int, pack: bool) -> DatasetConf
         split=split,
         batch_size=settings.batch_size,
         shuffle=split == "train",
+        num_epochs=None if split == "train" else 1,
         seed=seed,
         pack=pack,
     )

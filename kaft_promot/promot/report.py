@@ -2,5 +2,149 @@
 
 from __future__ import annotations
 
+import dataclasses
+import pathlib
+from typing import Any
+
+import gin
+
+from kaft_promot.evaluation import (
+    page_retention,
+    retention,
+    retention_seeds,
+    retention_steps,
+    retention_words,
+    words,
+)
+from kaft_promot.evaluation.page import Section
+from kaft_promot.evaluation.report import Results, build, write_html, write_results
+from kaft_promot.evaluation.table import render
+from kaft_promot.promot.experiment import CURVES, ROWS, rows_of, run
+from kaft_promot.promot.settings import Promot
+
 PROMOT = "promot"  # the comparison's folder in the quickstart's
-GROUNDING_ROWS = "rows.jsonl"
+TITLE = "Does the model keep what it could do?"
+TITLES = "Does the model follow its context, and keep what it could do?"
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """A comparison's figures.
+
+    Attributes:
+      sections: of the report page.
+      results: further top-level keys of results.json.
+      table: for the terminal.
+      headline: the figures in one sentence.
+    """
+
+    sections: list[Section]
+    results: dict[str, Any]
+    table: str
+    headline: str
+
+
+@gin.configurable
+def compare(settings: Promot, model_dir: str) -> str:
+    """Runs a comparison and writes `report.html` and `results.json` into its folder.
+
+    Args:
+      settings: of the comparison.
+      model_dir: made if it does not exist; a comparison that was stopped there is continued.
+
+    Returns:
+      The figures as a table, and the report's path.
+
+    Raises:
+      UserError: as `experiment.run`.
+    """
+    folder = pathlib.Path(model_dir)
+    run(folder, settings)
+    figures = figures_of(folder, settings)
+    rows = rows_of(folder, settings.seeds[0]) if settings.grounding_data else []
+    grounding = build([row for row in rows if row["suite"] == "grounding"])
+    report = _write(folder, grounding, figures)
+    if grounding.estimates:
+        return f"{render(grounding.estimates)}\n\n{figures.table}\n\n{report}"
+    return f"{figures.table}\n\n{report}"
+
+
+def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
+    """The figures of a comparison that has run.
+
+    The first seed's stand in the table and under `promot` in the results; with several seeds
+    `promot_seeds` tells each one's, and for how many what ProMoT promises holds.
+    """
+    rows = [row for seed in settings.seeds for row in rows_of(folder, seed, ROWS)]
+    curve_rows = [row for seed in settings.seeds for row in rows_of(folder, seed, CURVES)]
+    first = settings.seeds[0]
+    of_seed = {
+        seed: retention.measure([row for row in rows if row["seed"] == seed], settings.target)
+        for seed in settings.seeds
+    }
+    results = retention.results_json(of_seed[first])
+    curves = retention_steps.curves(
+        [row for row in curve_rows if row["seed"] == first], settings.target
+    )
+    results["promot_curves"] = {
+        arm: {
+            str(step): {name: estimate.to_json() for name, estimate in point.items()}
+            for step, point in curve.items()
+        }
+        for arm, curve in curves.items()
+    }
+    if len(settings.seeds) > 1:
+        held = {
+            seed: retention_seeds.claims(
+                retention.Scores([row for row in rows if row["seed"] == seed], settings.target)
+            )
+            for seed in settings.seeds
+        }
+        results["promot_seeds"] = {
+            "figures": {
+                str(seed): retention.results_json(estimates)["promot"]
+                for seed, estimates in of_seed.items()
+            },
+            "claims": {
+                claim: {"holds": holds, "seeds": seeds}
+                for claim, (holds, seeds) in retention_seeds.seeds_that_hold(held).items()
+            },
+        }
+    return Figures(
+        sections=page_retention.sections(rows, curve_rows, settings.target),
+        results=results,
+        table=render(of_seed[first], retention.NAMES),
+        headline=retention_words.headline(of_seed[first]),
+    )
+
+
+def write_both(folder: pathlib.Path, settings: Promot, seed: int) -> pathlib.Path:
+    """The quickstart's report and results.json: whichever of its halves have run.
+
+    Prints their tables; returns the report's path.
+    """
+    grounding = build(folder / ROWS, seed) if (folder / ROWS).is_file() else build([], seed)
+    if grounding.estimates:
+        print(render(grounding.estimates), end="\n\n")
+    figures = None
+    if all((folder / PROMOT / f"seed{s}" / ROWS).is_file() for s in settings.seeds):
+        figures = figures_of(folder / PROMOT, settings)
+        print(figures.table)
+    return _write(folder, grounding, figures)
+
+
+def _write(folder: pathlib.Path, grounding: Results, figures: Figures | None) -> pathlib.Path:
+    """Grounding's figures, retention's, or both, as one page and one results.json."""
+    report = folder / "report.html"
+    title = TITLE if not grounding.estimates else TITLES
+    headlines = [words.headline(grounding.estimates)] if grounding.estimates else []
+    headlines += [figures.headline] if figures else []
+    write_html(
+        grounding,
+        report,
+        title=title if figures else "Does the model follow its context?",
+        headline=". ".join(headlines),
+        sections=figures.sections if figures else (),
+    )
+    write_results(grounding, folder, **(figures.results if figures else {}))
+    return report

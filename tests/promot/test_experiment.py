@@ -42,34 +42,34 @@ register_jsonl_task(
 ARMS = ("finetune", "promot", "joint", "lora", "prompt_tuning", "wise_ft", "random_prompt")
 
 
-def in_context_suite():
+def in_context_task(task):
     def examples(data):
-        for task in ("echo", "truth"):
-            for query in range(data["queries"]):
-                yield suites.EvalExample(
-                    example_id=f"{task}-{query}",
-                    question_id=f"{task}-{query}",
-                    prompt=f"{task}: {query} =",
-                    fields={
-                        "in_context_task": task,
-                        "shots": 0,
-                        "output_format": task,
-                        "target": str(query) if task == "echo" else "True",
-                    },
-                )
+        for query in range(data["queries"]):
+            yield suites.EvalExample(
+                example_id=f"{task}-{query}",
+                question_id=f"{task}-{query}",
+                prompt=f"{task}: {query} =",
+                fields={
+                    "in_context_task": task,
+                    "shots": 0,
+                    "output_format": task,
+                    "target": str(query) if task == "echo" else "True",
+                },
+            )
 
-    return suites.Suite(
-        name="suite_of_the_test",
-        description="echoes and truths",
-        tasks=(
-            suites.EvalTask(
-                name="all",
-                examples=examples,
-                read=lambda output: {"answer": output},
-                score=lambda row: {"exact_match": float(row["answer"] == row["target"])},
-            ),
-        ),
+    return suites.EvalTask(
+        name=task,
+        examples=examples,
+        read=lambda output: {"answer": output},
+        score=lambda row: {"exact_match": float(row["answer"] == row["target"])},
     )
+
+
+SUITE = suites.Suite(
+    name="suite_of_the_test",
+    description="echoes, and truths in the target's format",
+    tasks=(in_context_task("echo"), in_context_task("truth")),
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,7 +84,7 @@ def folder(tmp_path_factory):
     )
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
-    suites.register(in_context_suite())
+    suites.register(SUITE)
     register_format("target_of_the_test", one_of("True", "False"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -190,7 +190,8 @@ def test_a_second_call_redoes_nothing(out):
 
     before, results = times(), (out / "results.json").read_bytes()
     assert compare() == 0
-    assert times() == before and (out / "results.json").read_bytes() == results
+    assert times() == before
+    assert (out / "results.json").read_bytes() == results
 
 
 @pytest.mark.slow
