@@ -178,8 +178,6 @@ def _make_records(folder: pathlib.Path, settings: Quickstart) -> pathlib.Path:
     facts = facts_lib.load_facts(settings.facts)
     predictor = None
     for split, fact_split in SPLITS.items():
-        if split not in ("train", settings.evaluation_split):
-            continue
         if (records / f"{split}.jsonl").is_file():
             continue
         if split == "train":

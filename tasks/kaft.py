@@ -26,6 +26,7 @@ from typing import Any
 import seqio
 
 from kaft_promot.errors import UserError
+from kaft_promot.evaluation.output_share import register_format
 from kaft_promot.feeding.fingerprint import file_fingerprint
 from kaft_promot.feeding.jsonl_task import register_jsonl_task
 from kaft_promot.knowledge.location import kaft_records
@@ -38,6 +39,7 @@ from kaft_promot.knowledge.targets import (
     RELEVANT,
     format_input,
     format_target,
+    split_source,
 )
 
 Example = dict[str, Any]
@@ -223,3 +225,5 @@ for _choose in TASKS:
     _register(_choose)
 for _name, _tasks in MIXTURES.items():
     seqio.MixtureRegistry.add(_name, _tasks, default_rate=1.0)
+    # An output in the format of KAFT's targets announces its source.
+    register_format(_name, lambda output: split_source(output)[1] is not None)
