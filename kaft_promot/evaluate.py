@@ -3,12 +3,14 @@
 Sample rows are appended to `rows.jsonl`; the same command again evaluates only what is missing.
 """
 
+import json
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import gin
 
+from kaft_promot import specialize
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation import in_context as _in_context  # noqa: F401 (gin binds its settings)
 from kaft_promot.evaluation import metrics, suites
@@ -22,6 +24,7 @@ from kaft_promot.feeding import DatasetConfig, eval_examples
 from kaft_promot.infer import checkpoint_name, load_predictor
 from kaft_promot.knowledge.targets import split_source
 from kaft_promot.models import T5Config
+from kaft_promot.specialize import OutputShare
 
 
 @gin.configurable
@@ -38,6 +41,10 @@ def evaluate(
     vocabulary: str | None = None,
     prompt_path: str | None = None,
     prompt_name: str | None = None,
+    lora_path: str | None = None,
+    base_checkpoint_path: str | None = None,
+    output_share: OutputShare | None = None,
+    specialization_examples: int = 128,
     bootstrap_seed: int = 0,
 ) -> str:
     """Evaluates one checkpoint and writes rows, `results.json` and, with `data`, `report.html`.
@@ -54,7 +61,13 @@ def evaluate(
       module: a module of the user's own that registers the suite.
       model_config: None takes the checkpoint's own.
       vocabulary: None takes the checkpoint's own.
-      prompt_path, prompt_name: the soft prompt to attach, see `infer.load_predictor`.
+      prompt_path, prompt_name, lora_path: what to attach, see `infer.load_predictor`.
+      base_checkpoint_path: the base, for the divergence from it on `dataset`'s task and the
+        alignment of gradients there, see `specialize.figures` (None: not measured).
+      output_share: from `specialize.output_share`, how many outputs on in-context tasks are in the
+        format of `dataset`'s task (None: not measured).
+      specialization_examples: how many of `dataset`'s examples the divergence and the alignment are
+        measured on.
       bootstrap_seed: of the intervals.
 
     Returns:
@@ -64,7 +77,30 @@ def evaluate(
       UserError: for data, checkpoints and vocabularies that cannot be used.
     """
     chosen = _suite_or_task(suite, data, dataset, module)
-    predictor = load_predictor(checkpoint_path, model_config, vocabulary, prompt_path, prompt_name)
+    with_task = dataset is not None and bool(dataset.mixture_or_task_name)
+    if (base_checkpoint_path or output_share) and not with_task:
+        raise UserError(
+            "BASE_CHECKPOINT_PATH and SPECIALIZATION_TASKS measure format specialization on a "
+            "target task: add --gin.MIXTURE_OR_TASK_NAME=..."
+        )
+    signs: dict[str, Estimate] = {}
+    if dataset is not None and (base_checkpoint_path or output_share):
+        signs = specialize.figures(
+            checkpoint_path,
+            dataset,
+            base_checkpoint_path=base_checkpoint_path,
+            share=output_share,
+            examples=specialization_examples,
+            seed=bootstrap_seed,
+            model_config=model_config,
+            vocabulary=vocabulary,
+            prompt_path=prompt_path,
+            prompt_name=prompt_name,
+            lora_path=lora_path,
+        )
+    predictor = load_predictor(
+        checkpoint_path, model_config, vocabulary, prompt_path, prompt_name, lora_path
+    )
     folder = pathlib.Path(output_dir)
     rows_path = folder / "rows.jsonl"
     run_suite(
@@ -78,14 +114,30 @@ def evaluate(
     # Everything that was evaluated into this folder, whatever this call has added.
     results = build(rows_path, bootstrap_seed)
     tasks = task_figures(results.rows.samples, bootstrap_seed)
-    write_results(results, folder, **({"tasks": _plain(tasks)} if tasks else {}))
+    specialization = _earlier(folder / "results.json")
+    if signs:
+        measured = {name: figure.to_json() for name, figure in signs.items()}
+        specialization[arm] = specialization.get(arm, {}) | measured
+    sections = {"tasks": _plain(tasks), "specialization": specialization}
+    write_results(results, folder, **{name: found for name, found in sections.items() if found})
     if data is None:
         place = {task.name: number for number, task in enumerate(chosen.tasks)}
         # Rows are written longest prompt first.
         names = sorted(tasks[arm], key=lambda name: place.get(name, len(place)))
-        return _task_table({name: tasks[arm][name] for name in names})
+        figures = _task_table({name: tasks[arm][name] for name in names})
+        return f"{figures}\n\n{specialize.table(signs)}" if signs else figures
     write_html(results, folder / "report.html")
     return render(results.estimates)
+
+
+def _earlier(path: pathlib.Path) -> dict[str, Any]:
+    """What earlier calls measured of other arms' specialization, which no rows hold."""
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("specialization", {})
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); delete it") from error
 
 
 def _suite_or_task(

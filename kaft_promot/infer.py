@@ -18,11 +18,13 @@ from kaft_promot.decoding import Predictor
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation.rows import Row, RowWriter
 from kaft_promot.feeding import DatasetConfig, eval_examples, load_vocabulary
-from kaft_promot.interop import choose_vocabulary, load_model
+from kaft_promot.interop import choose_vocabulary, load_model, read_lora
+from kaft_promot.interop import lora as additions
 from kaft_promot.interop import prompts as soft_prompts
 from kaft_promot.knowledge import files
 from kaft_promot.knowledge.targets import format_input
 from kaft_promot.models import Params, T5Config, flatten, remove_prompts
+from kaft_promot.models.lora import merge_lora
 
 PREDICTIONS = "predictions.jsonl"
 # Prompts a call of the predictor gets: many batches, so that sorting by length pays, and few
@@ -37,9 +39,10 @@ def load_predictor(
     vocabulary: str | None = None,
     prompt_path: str | None = None,
     prompt_name: str | None = None,
+    lora_path: str | None = None,
     **settings: Any,
 ) -> Predictor:
-    """A predictor for any checkpoint, with a soft prompt attached or with none.
+    """A predictor for any checkpoint, with a soft prompt and LoRA attached or with none.
 
     Args:
       checkpoint_path: what `kaft_promot.interop.load_model` reads.
@@ -48,19 +51,26 @@ def load_predictor(
       prompt_path: a soft prompt to put in front of every input (what `interop.read_prompts` reads);
         None removes any that the checkpoint has.
       prompt_name: which of several prompts in `prompt_path`; None where it holds one.
+      lora_path: low-rank additions to add to the kernels (what `interop.read_lora` reads); None for
+        the checkpoint as it is.
       **settings: of the `Predictor`; those not given are gin's (`Predictor.num_beams`, ...).
 
     Raises:
       UserError: for a checkpoint that cannot be read or whose vocabulary is not known or another,
-        and for a prompt that does not fit it.
+        and for a prompt or additions that do not fit it.
     """
     if prompt_path is None and prompt_name is not None:
         raise UserError(f"PROMPT_NAME={prompt_name} names a prompt of a file: add PROMPT_PATH")
     model = load_model(checkpoint_path, model_config)
     assert model.config is not None  # load_model always finds one
     chosen = choose_vocabulary(model.vocabulary, vocabulary, str(checkpoint_path))
+    params = model.params
+    if lora_path is not None:
+        lora = read_lora(lora_path)
+        additions.check_not_merged(lora, checkpoint_path)
+        params = merge_lora(additions.attach_lora(lora, params))
     if prompt_path is None:
-        config, params = remove_prompts(model.config, model.params)
+        config, params = remove_prompts(model.config, params)
     else:
         prompts = soft_prompts.read_prompts(prompt_path)
         if prompt_name is not None:
@@ -70,7 +80,7 @@ def load_predictor(
                 f"{prompts.origin} holds several prompts: choose one by --gin.PROMPT_NAME=..., of "
                 f"{', '.join(prompts.names)}"
             )
-        config, params = soft_prompts.attach(prompts, model.config, model.params, chosen)
+        config, params = soft_prompts.attach(prompts, model.config, params, chosen)
         settings["prefix"] = config.placeholder_ids()
     return Predictor(config, params, load_vocabulary(chosen), **settings)
 
@@ -98,6 +108,7 @@ def infer(
     vocabulary: str | None = None,
     prompt_path: str | None = None,
     prompt_name: str | None = None,
+    lora_path: str | None = None,
 ) -> pathlib.Path:
     """Writes `output_dir/predictions.jsonl`, one row a prompt, in the order of the prompts.
 
@@ -109,7 +120,7 @@ def infer(
       dataset: a SeqIO task or mixture instead of a file.
       model_config: None takes the checkpoint's own.
       vocabulary: None takes the checkpoint's own.
-      prompt_path, prompt_name: the soft prompt to attach, see `load_predictor`.
+      prompt_path, prompt_name, lora_path: what to attach, see `load_predictor`.
 
     Returns:
       The path of the predictions.
@@ -130,7 +141,9 @@ def infer(
     if not examples:
         named = input_file or (dataset and dataset.mixture_or_task_name)
         raise UserError(f"{named}: no prompts in it")
-    predictor = load_predictor(checkpoint_path, model_config, vocabulary, prompt_path, prompt_name)
+    predictor = load_predictor(
+        checkpoint_path, model_config, vocabulary, prompt_path, prompt_name, lora_path
+    )
     checkpoint = checkpoint_name(checkpoint_path, predictor.params)
     path = pathlib.Path(output_dir) / PREDICTIONS
     with RowWriter(path) as writer:

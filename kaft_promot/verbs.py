@@ -39,7 +39,7 @@ class Verb:
 
 
 def train(options: argparse.Namespace) -> None:
-    _configure(options, output="MODEL_DIR")
+    _configure(options, "specialize", output="MODEL_DIR")
     from kaft_promot.gin_config import call
     from kaft_promot.scale.process import initialize
     from kaft_promot.training import train as run

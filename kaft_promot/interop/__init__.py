@@ -12,11 +12,14 @@ from kaft_promot.interop.checkpoint import (
     load_params,
 )
 from kaft_promot.interop.export import export_model
+from kaft_promot.interop.lora import LORA_FILE, LoraWeights, read_lora, write_lora
 from kaft_promot.interop.native import write_native
 from kaft_promot.interop.prompts import PROMPTS, Prompts, read_prompts, write_prompts
 from kaft_promot.interop.vocabulary import choose_vocabulary, run_vocabulary
 
 __all__ = [
+    "LORA_FILE",
+    "LoraWeights",
     "Model",
     "PROMPTS",
     "Prompts",
@@ -26,8 +29,10 @@ __all__ = [
     "infer_config",
     "load_model",
     "load_params",
+    "read_lora",
     "read_prompts",
     "run_vocabulary",
+    "write_lora",
     "write_native",
     "write_prompts",
 ]

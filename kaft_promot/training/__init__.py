@@ -4,19 +4,22 @@
 parts for programs of your own. Nothing here needs TensorFlow.
 """
 
+from kaft_promot.models.lora import merge_lora
 from kaft_promot.training.checkpoints import CheckpointConfig, Checkpoints
 from kaft_promot.training.feed import open_feed
-from kaft_promot.training.loop import Hook, train
-from kaft_promot.training.lora import Lora, merge_lora
+from kaft_promot.training.hooks import Hook
+from kaft_promot.training.loop import train
+from kaft_promot.training.lora import Lora
 from kaft_promot.training.metrics import MetricWriter, read_metrics
 from kaft_promot.training.optimizers import Adafactor, AdamW, Muon
 from kaft_promot.training.prompts import SoftPrompts
 from kaft_promot.training.schedules import Schedule, create_learning_rate_scheduler
 from kaft_promot.training.signals import Interrupted
 from kaft_promot.training.specialization import (
+    Specialization,
     gradient_alignment,
     kl_from_base,
-    specialization_hook,
+    token_divergence,
 )
 from kaft_promot.training.stages import FULL, LORA, MODEL, PROMPT, Stage, merge, partition
 from kaft_promot.training.start import load_run
@@ -39,6 +42,7 @@ __all__ = [
     "MetricWriter",
     "Schedule",
     "SoftPrompts",
+    "Specialization",
     "Stage",
     "TrainState",
     "create_learning_rate_scheduler",
@@ -53,6 +57,6 @@ __all__ = [
     "open_feed",
     "partition",
     "read_metrics",
-    "specialization_hook",
+    "token_divergence",
     "train",
 ]

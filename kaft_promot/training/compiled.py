@@ -54,7 +54,7 @@ class TrainStep:
         self._program(live, state.frozen, model_features(batch))
 
     def _program(self, live: TrainState, frozen: Params, batch: Mapping[str, Any]) -> Any:
-        key = self._key(live, batch)
+        key = self._key(live, frozen, batch)
         if key not in self._compiled:
             rows = batch["decoder_target_tokens"].shape[0]
             if rows % self._num_microbatches:
@@ -75,7 +75,8 @@ class TrainStep:
             )
         return self._jitted[key]
 
-    def _key(self, live: TrainState, batch: Mapping[str, Any]) -> Any:
+    def _key(self, live: TrainState, frozen: Params, batch: Mapping[str, Any]) -> Any:
         features = ((n, x.shape, x.dtype, getattr(x, "sharding", None)) for n, x in batch.items())
-        leaves = ((x.shape, x.sharding) for x in jax.tree.leaves(live))
-        return (jax.tree.structure(live), *features, *leaves)
+        state = (live, frozen)
+        leaves = ((x.shape, x.sharding) for x in jax.tree.leaves(state))
+        return (jax.tree.structure(state), *features, *leaves)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from kaft_promot.errors import UserError
@@ -62,6 +63,25 @@ def open_feed(source: Source, process_index: int = 0, process_count: int = 1) ->
         f"train_dataset_cfg: cannot read batches from {source!r}; give a DatasetConfig or a "
         "function that returns an iterator over batches"
     )
+
+
+def peek(feed: Feed) -> Batch:
+    """The batch that comes next, which the feed still gives afterwards; that of all processes.
+
+    Raises:
+      UserError: if there is none.
+    """
+    place = feed.get_state()
+    try:
+        batch = next(feed)
+    except StopIteration:
+        raise UserError("train_dataset_cfg: no batch in it") from None
+    feed.set_state(place)
+    if jax.process_count() == 1:
+        return batch
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.process_allgather(batch, tiled=True)
 
 
 def blank_batch(source: Source, process_count: int = 1) -> Batch | None:

@@ -7,18 +7,17 @@
     )
 
 A run directory holds `checkpoints/`, `metrics.jsonl`, TensorBoard events, `operative_config.gin`,
-and at the end `model.safetensors` with `model_config.json`, and `prompt.safetensors` where soft
-prompts were used. A run that finds a checkpoint in its
-directory goes on from it, as if it had never stopped.
+and at the end `model.safetensors` with `model_config.json`, `prompt.safetensors` where soft prompts
+were used, and `lora.safetensors` where LoRA was. A run that finds a checkpoint in its directory
+goes on from it, as if it had never stopped.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,35 +29,18 @@ from kaft_promot.errors import UserError
 from kaft_promot.models import Params, T5Config
 from kaft_promot.scale.mesh import MeshConfig, shard_batch
 from kaft_promot.training.checkpoints import CheckpointConfig
-from kaft_promot.training.feed import Source, blank_batch, eval_batches, open_feed
-from kaft_promot.training.lora import Lora
+from kaft_promot.training.feed import Source, blank_batch, eval_batches, open_feed, peek
+from kaft_promot.training.hooks import Hook
+from kaft_promot.training.lora import Lora, frozen_lora
 from kaft_promot.training.optimizers import Adafactor, Optimizer
 from kaft_promot.training.prompts import SoftPrompts
 from kaft_promot.training.run import Run
 from kaft_promot.training.signals import Interrupted, StopRequests
+from kaft_promot.training.specialization import Specialization
 from kaft_promot.training.stages import FULL, Stage
 from kaft_promot.training.start import load_start
 from kaft_promot.training.state import TrainState, init_state, model_features
 from kaft_promot.training.step import make_eval_step, make_train_step
-
-
-@gin.configurable
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Hook:
-    """Something to measure during training.
-
-    Attributes:
-      function: called as `function(step, params)` with all parameters; returns numbers by name for
-        the run's metrics, or None.
-      period: steps between calls; it is also called after the last step.
-    """
-
-    function: Callable[[int, Params], Mapping[str, float] | None]
-    period: int
-
-    def __post_init__(self) -> None:
-        if self.period < 1:
-            raise UserError(f"Hook.period = {self.period}: must be at least 1")
 
 
 @gin.configurable
@@ -88,6 +70,7 @@ def train(
     dropout_rate: float | None = None,
     mesh_config: MeshConfig = MeshConfig(),  # noqa: B008
     hooks: Sequence[Hook] = (),
+    specialization: Specialization | None = None,
     vocabulary: str | None = None,
     tensorboard: bool = True,
     progress: bool = True,
@@ -109,7 +92,8 @@ def train(
       stage: which parameters are trained.
       prompts: soft prompts to put in front of every example (None: none); whether they are trained
         is the stage's to say. With batches from a function, these must hold the placeholder ids.
-      lora: low-rank additions to kernels (None: none), for the stage `LORA`.
+      lora: low-rank additions to kernels (None: none); whether they are trained is the stage's to
+        say.
       train_eval_dataset_cfg: validation batches; `eval/loss` and `eval/accuracy` (of tokens).
       eval_period: steps between evaluations; there is also one after the last step.
       eval_steps: batches an evaluation (None: all).
@@ -121,6 +105,7 @@ def train(
       dropout_rate: overrides the configuration's (None: does not).
       mesh_config: how devices share the work.
       hooks: measurements during training.
+      specialization: signs of format specialization to measure during training (None: none).
       vocabulary: path or name of the vocabulary, for the export (None: the initial checkpoint's).
       tensorboard: whether to write TensorBoard events.
       progress: whether to show a progress bar.
@@ -149,7 +134,8 @@ def train(
         train_dataset_cfg = prompts.feed(train_dataset_cfg, start)
         train_eval_dataset_cfg = prompts.feed(train_eval_dataset_cfg, start)
     if lora is not None:
-        start = dataclasses.replace(start, params=lora.attach(start.params))
+        start = lora.attach(start)
+        frozen_lora(start.params, stage)  # refuses a stage that trains a part of them
     mesh = mesh_config.make()
     state = init_state(start.params, optimizer, stage, mesh, random_seed)
     step_fn = make_train_step(
@@ -168,6 +154,8 @@ def train(
         if blank is not None:
             step_fn.compile(state, shard_batch(model_features(blank), mesh))
         feed = opening.result()
+    if specialization is not None and specialization.period:
+        hooks = (*hooks, specialization.hook(start, stage, peek(feed), mesh))
     evaluate = None
     if train_eval_dataset_cfg is not None:
         held_out = eval_batches(train_eval_dataset_cfg, eval_steps, **processes)

@@ -11,9 +11,11 @@ import gin
 import jax
 
 from kaft_promot.errors import UserError
-from kaft_promot.models import Params, flatten, remove_prompts
+from kaft_promot.models import Params, flatten, remove_prompts, unflatten
+from kaft_promot.models.lora import merge_lora, remove_lora
 from kaft_promot.models.prompts import PROMPT
 from kaft_promot.training.checkpoints import CheckpointConfig, Checkpoints
+from kaft_promot.training.lora import frozen_lora
 from kaft_promot.training.metrics import MetricWriter
 from kaft_promot.training.stages import Stage
 from kaft_promot.training.start import Start
@@ -69,8 +71,11 @@ class Run:
             feed.set_state(place)
         if self._main:
             if self._start.prompts is not None and not self._stage.is_trainable(PROMPT):
-                # Checkpoints hold what is trained; a frozen prompt stays with the run itself.
+                # Checkpoints hold what is trained; what is frozen stays with the run itself.
                 interop.write_prompts(self._dir / interop.PROMPTS, self._start.prompts)
+            if self._start.lora is not None and frozen_lora(self._start.params, self._stage):
+                kept = dataclasses.replace(self._start.lora, merged=False)
+                interop.write_lora(self._dir / interop.LORA_FILE, kept)
             self._writer = MetricWriter(self._dir, latest or 0, self._tensorboard)
             config = gin.operative_config_str()
             if config.strip():
@@ -97,15 +102,23 @@ class Run:
         """Writes the final parameters for use elsewhere.
 
         Soft prompts have a file of their own, and the model is written without them; where nothing
-        but the prompts was trained, they are all that is written.
+        but the prompts was trained, they are all that is written. LoRA's additions have a file of
+        their own, too; the model is written with them where they were trained, and without them
+        where they were attached frozen.
         """
         if self._dir is None:
             return
         from kaft_promot import interop
 
-        config, params = self._start.config, gather(state.params)
+        apart = {**flatten(state.trainable), **flatten(state.frozen)}
+        config, params = self._start.config, gather(unflatten(apart))
         if not self._main:
             return
+        if self._start.lora is not None:
+            frozen = bool(frozen_lora(params, self._stage))
+            additions = self._start.lora.replaced(params, merged=not frozen)
+            interop.write_lora(self._dir / interop.LORA_FILE, additions)
+            params = remove_lora(params) if frozen else merge_lora(params)
         if self._start.prompts is not None:
             tuned = self._start.prompts.replaced(config, params)
             interop.write_prompts(self._dir / interop.PROMPTS, tuned)

@@ -17,7 +17,7 @@ import gin
 
 from kaft_promot.errors import UserError
 from kaft_promot.models import Params, flatten, unflatten
-from kaft_promot.training.lora import merge_lora
+from kaft_promot.models.lora import merge_lora
 
 
 @gin.configurable
@@ -67,7 +67,8 @@ class Stage:
 FULL = Stage()
 LORA = Stage(trainable=".*/lora_[ab]", name="lora")
 PROMPT = Stage(trainable=".*prompt.*", name="prompt")
-MODEL = Stage(frozen=".*prompt.*", name="model")
+# The model under what is attached to it.
+MODEL = Stage(frozen=(".*prompt.*", ".*/lora_[ab]"), name="model")
 
 
 def partition(params: Mapping[str, Any], stage: Stage) -> tuple[Params, Params]:

@@ -19,12 +19,12 @@ from kaft_promot.models import (
     stack_layers,
     unflatten,
 )
+from kaft_promot.models.lora import merge_lora
 from kaft_promot.models.prompts import PROMPT, uniform_rows
 from kaft_promot.training.checkpoints import Checkpoints
-from kaft_promot.training.lora import merge_lora
 
 if TYPE_CHECKING:
-    from kaft_promot.interop import Prompts
+    from kaft_promot.interop import LoraWeights, Prompts
 
 # What may differ between a checkpoint and the run that continues it.
 _RUN_FIELDS = ("dropout_rate", "dtype", "remat")
@@ -42,6 +42,7 @@ class Start:
       random_seed: that random parameters were made from.
       in_memory: whether they were given in memory.
       prompts: the soft prompts that were attached, None if none were.
+      lora: the low-rank additions that were attached, None if none were.
     """
 
     config: T5Config
@@ -51,6 +52,7 @@ class Start:
     random_seed: int
     in_memory: bool = False
     prompts: Prompts | None = None
+    lora: LoraWeights | None = None
 
     def origin(self) -> dict[str, Any]:
         """JSON values from which the frozen parameters can be found again."""
@@ -62,6 +64,8 @@ class Start:
         }
         if self.prompts is not None:
             origin["prompts"] = {"names": list(self.prompts.names), "start": self.prompts.digest}
+        if self.lora is not None:
+            origin["lora"] = {"base": self.lora.base_checkpoint, "start": self.lora.digest}
         return origin
 
     def check_same(self, origin: dict[str, Any], model_dir: pathlib.Path) -> None:
@@ -73,11 +77,12 @@ class Start:
                     f"{model_dir} was started with {name} = {origin.get(name)!r}, not "
                     f"{mine[name]!r}; use the same one, or another model_dir"
                 )
-        if origin.get("prompts") != mine.get("prompts"):
-            raise UserError(
-                f"{model_dir} was started with other soft prompts; use the same ones, or another "
-                "model_dir"
-            )
+        for name, words in (("prompts", "soft prompts"), ("lora", "LoRA additions")):
+            if origin.get(name) != mine.get(name):
+                raise UserError(
+                    f"{model_dir} was started with other {words}; use the same ones, or another "
+                    "model_dir"
+                )
         for name, value in mine["model_config"].items():
             before = origin["model_config"].get(name)
             before = tuple(before) if isinstance(before, list) else before
@@ -131,6 +136,9 @@ def load_start(
 
 def load_run(model_dir: str | pathlib.Path, step: int | str = "latest") -> tuple[T5Config, Params]:
     """The configuration and all parameters of a run's checkpoint.
+
+    Low-rank additions that the run tuned are merged; those that it left frozen are left out, as
+    they are at inference on other tasks.
 
     Args:
       model_dir: the run's directory.
