@@ -18,8 +18,8 @@ from kaft_promot.errors import UserError
 from kaft_promot.gin_config import packaged_gin_folder, split_gin_flags
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-NAMES = ["quickstart", "probe", "augment", "train", "eval", "infer", "report", "export"]
-NAMES += ["interpolate"]
+NAMES = ["quickstart", "probe", "augment", "train", "eval", "infer", "promot"]
+NAMES += ["report", "export", "interpolate"]
 
 
 PROBE = [f"--input={__file__}", "--checkpoint=gone", "--output=o"]
@@ -98,13 +98,15 @@ def test_commands_in_the_readme_are_valid():
 
 def test_gin_files_show_valid_commands():
     recipes = packaged_gin_folder() / "recipes"
-    files = [*recipes.glob("promot*.gin"), recipes / "finetune.gin", recipes / "lora.gin"]
+    files = [*recipes.glob("promot*.gin"), *recipes.glob("lora*.gin"), recipes / "finetune.gin"]
     assert len(files) >= 6
     for path in [*files, *sorted((packaged_gin_folder() / "runs").glob("*.gin"))]:
         comments = [line[1:].strip() for line in path.read_text().splitlines() if line[:1] == "#"]
         text = "\n".join(comments).replace("\\\n", " ")
-        (line,) = [line for line in text.splitlines() if line.startswith("kaft-promot ")]
-        check_command(line)
+        lines = [line for line in text.splitlines() if line.startswith("kaft-promot ")]
+        assert lines, path
+        for line in lines:
+            check_command(line)
 
 
 def test_a_report_needs_rows_of_its_suite(capsys):
