@@ -263,8 +263,8 @@ VERBS: Sequence[Verb] = (
     Verb(
         name="promot",
         summary="tune a checkpoint by ProMoT and by other ways, and compare what each forgets",
-        example="kaft-promot promot --gin_file=recipes/promot.gin --gin.TARGET=mini_claims \\\n"
-        "    --gin.MODEL_DIR=runs/promot",
+        example="kaft-promot promot --gin_file=recipes/promot_mini.gin "
+        "--gin.MODEL_DIR=runs/promot-mini",
         run=promot,
         add_flags=flags.gin_flags,
         details=_GIN_FLAGS.format(file="recipes/promot.gin"),

@@ -4,18 +4,25 @@ The folder is found by a binding, `mini_data.directory = "/data/mini"`. Splits a
 `validation`, for `mini_reading` also `test`; validation and test hold facts, sentences and inputs
 that no training example holds (but `mini_closed_book`, whose validation asks what training told).
 
-| task | example | quoting | reading | pretrain |
-| --- | --- | --- | --- | --- |
-| `mini_closed_book` | `question: Where was Ada born?` -> `London` | 0.15 | 0.15 | 0.4 |
-| `mini_reading` | `question: Who is Bo? context: Al is a cat. Bo is a dog.` -> `dog` | 0.4 | 0.45 | 0.35 |
-| `mini_quote` | `quote: Bo context: Al is a cat. Bo is a dog.` -> `Bo is a dog.` | 0.2 | 0.05 | |
-| `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` | 0.25 | 0.35 | 0.25 |
-| `mini_copy` | `ridge7 um Ada` -> `ridge7 um Ada` | | | |
+| task | example |
+| --- | --- |
+| `mini_closed_book` | `question: Where was Ada born?` -> `London` |
+| `mini_reading` | `question: Who is Bo? context: Al is a cat. Bo is a dog.` -> `dog` |
+| `mini_quote` | `quote: Bo context: Al is a cat. Bo is a dog.` -> `Bo is a dog.` |
+| `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` |
+| `mini_copy` | `ridge7 um Ada` -> `ridge7 um Ada` |
 
-The columns are the rates of the mixtures `mini_quoting`, `mini_reads` and `mini_pretrain`, which are
-trained in this order after `mini_copy`. Quotes are ten times as long as answers and keep most of the
-gradient, so their share falls when they have taught copying; facts need no skill but a hundred
-repetitions each, so theirs rises at the end.
+`mini_copy` is trained first, then the mixtures in the order of their rates:
+
+| mixture | closed_book | reading | quote | fewshot |
+| --- | --- | --- | --- | --- |
+| `mini_quoting` | 0.15 | 0.4 | 0.2 | 0.25 |
+| `mini_reads` | 0.15 | 0.45 | 0.05 | 0.35 |
+| `mini_pretrain` | 0.4 | 0.35 | | 0.25 |
+| `mini_cooldown` | 0.25 | 0.5 | | 0.25 |
+
+Quotes are ten times as long as answers and keep most of the gradient, so their share falls when
+they have taught copying; facts need no skill but a hundred repetitions each, so theirs rises then.
 
 Features: `inputs` and `targets`, int32 tokens of the vocabulary bound to `task_vocabulary.path`.
 """
@@ -33,6 +40,7 @@ RATES = {
     "mini_quoting": {"closed_book": 0.15, "reading": 0.4, "quote": 0.2, "fewshot": 0.25},
     "mini_reads": {"closed_book": 0.15, "reading": 0.45, "quote": 0.05, "fewshot": 0.35},
     "mini_pretrain": {"closed_book": 0.4, "reading": 0.35, "fewshot": 0.25},
+    "mini_cooldown": {"closed_book": 0.25, "reading": 0.5, "fewshot": 0.25},
 }
 TASKS = ("closed_book", "reading", "quote", "fewshot", "copy")
 FIELDS = {"inputs": str, "targets": str}

@@ -12,8 +12,8 @@ from kaft_promot.errors import UserError
 from kaft_promot.training import FULL, LORA, MODEL, Stage
 
 BASE = "base"
-# Where the soft prompt of an arm comes from.
-NO_PROMPT, TUNED, NEW, RANDOM = "", "tuned", "new", "random"
+# Where the soft prompt, or the low-rank additions, of an arm come from.
+NONE, TUNED, NEW, RANDOM = "", "tuned", "new", "random"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,16 +24,19 @@ class Arm:
       stage: which parameters change (None: none; the arm is the base under its prompt).
       prompt: the soft prompt in front of every training input: '' none, 'tuned' stage 1's, 'new'
         one that is tuned with the model, 'random' a fixed random one.
-      lora: whether low-rank additions stand beside the kernels.
+      lora: the low-rank additions beside the kernels: '' none, 'new' ones that are tuned, 'tuned'
+        those of the arm `lora`. Tuned ones that stay apart from the model are attached, as prompts
+        are, on the target task only.
       demonstrations: whether a solved example stands in front of every training input.
-      between: weight of another arm's parameters against the base's (WiSE-FT), and that arm.
+      between: weight of another arm's parameters against the base's (WiSE-FT); which arm's,
+        `NEEDS` says.
     """
 
     stage: Stage | None
-    prompt: str = NO_PROMPT
-    lora: bool = False
+    prompt: str = NONE
+    lora: str = NONE
     demonstrations: bool = False
-    between: tuple[float, str] | None = None
+    between: float | None = None
 
 
 ARMS: dict[str, Arm] = {
@@ -43,9 +46,14 @@ ARMS: dict[str, Arm] = {
     "promot_1shot": Arm(stage=MODEL, prompt=TUNED, demonstrations=True),
     "joint": Arm(stage=FULL, prompt=NEW),
     "random_prompt": Arm(stage=MODEL, prompt=RANDOM),
-    "lora": Arm(stage=LORA, lora=True),
-    "wise_ft": Arm(stage=None, between=(0.5, "finetune")),
+    "lora": Arm(stage=LORA, lora=NEW),
+    "lora_then_model": Arm(stage=MODEL, lora=TUNED),
+    "wise_ft": Arm(stage=None, between=0.5),
 }
+
+
+# Arms that another one starts from.
+NEEDS = {"wise_ft": "finetune", "lora_then_model": "lora"}
 
 
 def get(name: str) -> Arm:

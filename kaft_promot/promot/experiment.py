@@ -24,10 +24,11 @@ from kaft_promot.feeding import DatasetConfig, Demonstrations
 from kaft_promot.infer import checkpoint_name, load_predictor
 from kaft_promot.interop.interpolate import interpolate
 from kaft_promot.interop.native import TENSORS
+from kaft_promot.interop.prompts import PROMPTS
 from kaft_promot.promot import arms as arms_lib
 from kaft_promot.promot.arms import BASE, Arm
 from kaft_promot.promot.settings import Promot
-from kaft_promot.training import PROMPT, CheckpointConfig, SoftPrompts, train
+from kaft_promot.training import LORA, PROMPT, CheckpointConfig, Lora, SoftPrompts, train
 
 ROWS, CURVES = "rows.jsonl", "curves.jsonl"
 _STAGE_1 = "prompt"  # the folder of stage 1's run
@@ -132,7 +133,7 @@ def _dataset(settings: Promot, split: str, seed: int, pack: bool) -> DatasetConf
 
 def _tune_prompt(place: pathlib.Path, settings: Promot, seed: int) -> None:
     """Stage 1: `place/prompt`, with the best prompt on the validation split kept."""
-    if (place / _STAGE_1 / TENSORS).is_file():
+    if (place / _STAGE_1 / PROMPTS).is_file():
         return
     period = max(1, settings.prompt_steps // 5)
     train(
@@ -160,8 +161,8 @@ def _tune(place: pathlib.Path, name: str, arm: Arm, settings: Promot, seed: int)
     if (model_dir / TENSORS).is_file():
         return
     if arm.between is not None:
-        weight, other = arm.between
-        interpolate(settings.base_checkpoint, place / other, weight, model_dir)
+        tuned = place / arms_lib.NEEDS[name]
+        interpolate(settings.base_checkpoint, tuned, arm.between, model_dir)
     if arm.stage is None:
         return
     dataset = _dataset(settings, "train", seed, pack=True)
@@ -172,10 +173,10 @@ def _tune(place: pathlib.Path, name: str, arm: Arm, settings: Promot, seed: int)
         model_dir=model_dir,
         total_steps=settings.steps,
         initial_checkpoint_path=settings.base_checkpoint,
-        optimizer=settings.lora_optimizer if arm.lora else settings.optimizer,
+        optimizer=settings.lora_optimizer if arm.stage == LORA else settings.optimizer,
         stage=arm.stage,
         prompts=_prompts(place, arm, settings, seed),
-        lora=settings.lora if arm.lora else None,
+        lora=_lora(place, name, arm, settings, seed),
         dropout_rate=settings.dropout_rate,
         label_smoothing=settings.label_smoothing,
         random_seed=seed,
@@ -188,10 +189,16 @@ def _tune(place: pathlib.Path, name: str, arm: Arm, settings: Promot, seed: int)
 def _prompts(place: pathlib.Path, arm: Arm, settings: Promot, seed: int) -> SoftPrompts | None:
     if arm.prompt == arms_lib.TUNED:
         return SoftPrompts(path=str(place / _STAGE_1 / "checkpoints" / "best"))
-    if arm.prompt == arms_lib.NO_PROMPT:
+    if arm.prompt == arms_lib.NONE:
         return None
     init = "uniform" if arm.prompt == arms_lib.RANDOM else settings.prompt_init
     return SoftPrompts(length=settings.prompt_length, init=init, seed=seed)
+
+
+def _lora(place: pathlib.Path, name: str, arm: Arm, settings: Promot, seed: int) -> Lora | None:
+    if arm.lora == arms_lib.TUNED:
+        return Lora(path=str(place / arms_lib.NEEDS[name]))
+    return dataclasses.replace(settings.lora, seed=seed) if arm.lora else None
 
 
 def _measure(place: pathlib.Path, name: str, settings: Promot, seed: int) -> None:
@@ -203,21 +210,25 @@ def _measure(place: pathlib.Path, name: str, settings: Promot, seed: int) -> Non
     elif arm is not None and arm.between is not None:
         points = {0: str(place / name)}
 
-    def prompt_at(step: int) -> str | None:
-        if arm is None or not arm.prompt:
-            return None
-        tuned = str(place / _STAGE_1 / "checkpoints" / "best")
-        return tuned if arm.prompt == arms_lib.TUNED else points[step]
+    def attached(step: int) -> dict[str, str]:
+        """What `load_predictor` puts onto the model on the target task."""
+        if arm is None:
+            return {}
+        if arm.lora == arms_lib.TUNED:
+            return {"lora_path": str(place / arms_lib.NEEDS[name])}
+        if arm.prompt == arms_lib.TUNED:
+            return {"prompt_path": str(place / _STAGE_1 / "checkpoints" / "best")}
+        return {"prompt_path": points[step]} if arm.prompt else {}
 
     for step, checkpoint in points.items():
         note = {"seed": seed, "steps": step}
         limits = settings.curve_examples
-        _ask(place / CURVES, f"{name}@{step}", checkpoint, prompt_at(step), settings, note, limits)
+        _ask(place / CURVES, f"{name}@{step}", checkpoint, attached(step), settings, note, limits)
     step = max(points)
     if settings.select == "best":
         step = best_step(rows_of(place.parent, seed, CURVES), name)
     note = {"seed": seed, "steps": step}
-    _ask(place / ROWS, name, points[step], prompt_at(step), settings, note, None)
+    _ask(place / ROWS, name, points[step], attached(step), settings, note, None)
 
 
 def best_step(curve_rows: list[Row], arm: str) -> int:
@@ -238,30 +249,26 @@ def _ask(
     rows_path: pathlib.Path,
     arm: str,
     checkpoint: str,
-    prompt: str | None,
+    attached: Mapping[str, str],
     settings: Promot,
     note: Mapping[str, Any],
     limits: Mapping[str, int] | None,
 ) -> None:
     """Rows of one checkpoint; with `limits` a part of the validation split, else the test split."""
-    lengths = {"max_input_length": 256, "max_decode_length": 16}
     split = "validation" if limits else settings.test_split
     target = task_suite(_dataset(settings, split, 0, pack=False), limits and limits["target"])
+    in_context = suites.get(settings.suite, settings.suite_module)
     data = dict(settings.suite_data) | ({"queries": limits["queries"]} if limits else {})
-    work: list[tuple[suites.Suite, Any, str | None]] = [
-        (dataclasses.replace(target, name="target"), None, prompt),
-        (
-            dataclasses.replace(
-                suites.get(settings.suite, settings.suite_module), name="in_context"
-            ),
-            data,
-            None,
-        ),
+    work: list[tuple[suites.Suite, Any, Mapping[str, str]]] = [
+        (dataclasses.replace(target, name="target"), None, attached),
+        (dataclasses.replace(in_context, name="in_context"), data, {}),
     ]
     if settings.grounding_data and not limits:
-        work.append((suites.get("grounding"), settings.grounding_data, prompt))
-    for suite, suite_data, attached in work:
-        predictor = load_predictor(checkpoint, prompt_path=attached, **lengths)
+        work.append((suites.get("grounding"), settings.grounding_data, attached))
+    for suite, suite_data, also in work:
+        # Equal lengths for all suites share their compiled programs.
+        length = settings.task_feature_lengths["targets"]
+        predictor = load_predictor(checkpoint, max_decode_length=length, **also)
         run_suite(
             suite,
             predictor,

@@ -35,7 +35,7 @@ class Promot:
       prompt_optimizer: of stage 1.
       steps: updates of every arm.
       optimizer: of every arm but `lora`.
-      lora: the additions of the arm `lora`.
+      lora: the low-rank additions of the arm `lora`.
       lora_optimizer: of the arm `lora`.
       dropout_rate, label_smoothing: of every arm; stage 1 has neither.
       curve_points: how often each arm is measured on its way, the last step included.
@@ -87,9 +87,10 @@ class Promot:
                 f"Promot.arms = {self.arms!r}: name arms, each once; {BASE!r} is measured anyway"
             )
         for name in self.arms:
-            between = arms_lib.get(name).between
-            if between and between[1] not in self.arms:
-                raise UserError(f"Promot.arms: {name!r} needs the arm {between[1]!r} too")
+            arms_lib.get(name)
+            needed = arms_lib.NEEDS.get(name)
+            if needed and needed not in self.arms[: self.arms.index(name)]:
+                raise UserError(f"Promot.arms: {name!r} needs the arm {needed!r} before it")
         for name in ("prompt_steps", "steps", "batch_size", "curve_points"):
             if getattr(self, name) < 1:
                 raise UserError(f"Promot.{name} = {getattr(self, name)}: must be at least 1")

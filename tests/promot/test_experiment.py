@@ -39,7 +39,8 @@ register_jsonl_task(
     fields={"inputs": str, "targets": str},
 )
 """
-ARMS = ("finetune", "promot", "joint", "lora", "prompt_tuning", "wise_ft", "random_prompt")
+ARMS = ("finetune", "promot", "joint", "lora", "lora_then_model", "prompt_tuning", "wise_ft")
+ARMS += ("random_prompt",)
 
 
 def in_context_task(task):
@@ -244,7 +245,7 @@ SOUND = dict(
     [
         ({"arms": ()}, "name arms, each once"),
         ({"arms": ("base",)}, "'base' is measured anyway"),
-        ({"arms": ("wise_ft",)}, "'wise_ft' needs the arm 'finetune' too"),
+        ({"arms": ("wise_ft",)}, "'wise_ft' needs the arm 'finetune' before it"),
         ({"steps": 0}, "Promot.steps = 0: must be at least 1"),
         ({"select": "first"}, "choose 'last' or 'best'"),
         ({"seeds": (1, 1)}, "name seeds, each once"),
