@@ -73,7 +73,7 @@ class Quickstart:
       UserError: an unknown split, or no arms, one twice, or one that is called like the base.
     """
 
-    base_checkpoint: str = "mini"
+    base_checkpoint: str
     facts: str | None = None
     arms: tuple[str, ...] = ("relevant_only", "noisy", "kaft")
     train_steps: int
@@ -127,10 +127,12 @@ def run(
     """
     if half not in HALVES:
         raise UserError(f"--half={half}: choose from {', '.join(HALVES)}")
-    parse_gin([RECIPE], bindings or [])
+    folder = pathlib.Path(output_dir)
+    of_promot = f"MODEL_DIR={str(folder / PROMOT)!r}"
+    defaults = {"MODEL": None, "VOCABULARY": None}  # the base's own
+    parse_gin([RECIPE], [of_promot, *(bindings or [])], defaults=defaults)
     settings = Quickstart()  # type: ignore[call-arg]  # gin fills it from the recipe
     comparison = Promot()  # type: ignore[call-arg]
-    folder = pathlib.Path(output_dir)
     started = time.monotonic()
     if half != "promot":
         _run_kaft(folder, settings)

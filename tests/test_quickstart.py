@@ -72,7 +72,6 @@ def folder(tmp_path_factory):
 
 def start(*more: str, output: str = "out") -> int:
     bindings = {
-        "base_checkpoint": "base",
         "facts": "facts.jsonl.gz",
         "train_steps": 2,
         "batch_size": 2,
@@ -80,8 +79,8 @@ def start(*more: str, output: str = "out") -> int:
         "questions": 12,
     }
     flags = [f"--gin.Quickstart.{name}={value}" for name, value in bindings.items()]
-    flags.append("--gin.task_vocabulary.path=vocab.model")
-    return cli.main(["quickstart", f"--output={output}", *flags, *more])
+    flags += ["--gin.INITIAL_CHECKPOINT_PATH=base", "--gin.task_vocabulary.path=vocab.model"]
+    return cli.main(["quickstart", "--half=kaft", f"--output={output}", *flags, *more])
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +107,7 @@ def test_everything_is_written(out):
     names = {path.relative_to(out).as_posix() for path in out.rglob("*")}
     expected = {"settings.json", "rows.jsonl", "report.html", "results.json", "details.json"}
     expected |= {f"{arm}/model.safetensors" for arm in ARMS}
-    expected |= {f"records/{split}.jsonl" for split in ("train", "test")}
+    expected |= {f"records/{split}.jsonl" for split in ("train", "validation", "test")}
     expected |= {f"records/{split}.rejected.jsonl" for split in ("train", "test")}
     assert expected <= names
     for arm in ARMS:
@@ -174,7 +173,7 @@ def test_a_second_run_redoes_nothing_and_a_stopped_one_goes_on(out, capsys):
     [
         ("Quickstart.train_steps=3", "out/settings.json: this folder was made with another"),
         ("Quickstart.seed=1", "another seed (0, now 1)"),
-        ("AdamW.b2=0.9", "another optimizer"),
+        ("kaft/AdamW.b2=0.9", "another optimizer"),
         ("Quickstart.evaluation_split=tset", "evaluation_split = 'tset': choose from test, valid"),
         ("Quickstart.arms=('kaft', 'kaft')", "name mixtures, each once"),
         ("Quickstart.arms=('kafft',)", "no task or mixture is called 'kafft'"),
@@ -195,7 +194,7 @@ def test_other_settings_are_one_line_and_change_nothing(out, capsys, binding, me
 def test_a_folder_in_which_nothing_was_done_takes_other_settings(folder, capsys):
     """A mistake that is found before any work leaves nothing that must be deleted."""
     for checkpoint in ("gone", "gone too"):
-        assert start(f"--gin.Quickstart.base_checkpoint={checkpoint}", output="new") == 2
+        assert start(f"--gin.INITIAL_CHECKPOINT_PATH={checkpoint}", output="new") == 2
         assert f"{checkpoint}: no such checkpoint" in capsys.readouterr().err
 
 
@@ -231,5 +230,6 @@ def test_the_sample_goes_through_all_relations():
 )
 def test_impossible_settings_are_refused(fields, message):
     sound = {"train_steps": 1, "batch_size": 1, "task_feature_lengths": {}, "optimizer": AdamW()}
+    sound["base_checkpoint"] = "base"
     with pytest.raises(UserError, match=message):
         Quickstart(**(sound | fields))
