@@ -1,4 +1,5 @@
 # make quickstart   install into .venv, then the main job: from questions to a report
+#                   (HALF=kaft or HALF=promot: one half of it)
 # make test         install what tests need, then the whole test suite
 # make lint         style, format and types
 # make bench        what the speed claims are measured with
@@ -20,7 +21,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 METADATA := setup.py pyproject.toml
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -6
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; set PYTHON=path" >&2; exit 2; }
@@ -36,8 +37,10 @@ $(VENV)/.installed-%: $(METADATA) | $(VENV)/bin/python
 	@$(PIP) -e '.[$*]'
 	@touch $@ $(VENV)/.installed
 
+HALF ?= both
+
 quickstart: $(VENV)/.installed
-	@$(VENV)/bin/kaft-promot quickstart
+	@$(VENV)/bin/kaft-promot quickstart --half=$(HALF)
 
 test: $(VENV)/.installed-test
 	@$(VENV)/bin/python -m pytest

@@ -139,12 +139,14 @@ class AdamW:
 @gin.configurable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Muon:
-    """Muon for the layers' matrices, Adam for everything else (Jordan et al., 2024).
+    """Muon for the layers' matrices, Adam for everything else (Jordan et al., 2024,
+    https://kellerjordan.github.io/posts/muon).
 
     A matrix moves along its momentum made orthogonal by Newton-Schulz steps, so that all of its
     directions move alike; Optax's `contrib.muon` does it. Embedding, output matrix, position
-    biases, soft prompts and norms take Adam's steps. Matrices' steps are scaled to the size of
-    Adam's (Liu et al., arXiv 2502.16982, section 2.2), so one learning rate serves both.
+    biases, soft prompts and norms take Adam's steps with Nesterov momentum. Matrices' steps are
+    scaled to the size of Adam's (Liu et al., arXiv 2502.16982, section 2.2), so that one learning
+    rate serves both.
 
     Attributes:
       learning_rate: step size, a number or a schedule.

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from kaft_promot.errors import UserError
-from kaft_promot.training import Adafactor, AdamW, create_learning_rate_scheduler
+from kaft_promot.models import flatten, logical_axes, stack_layers, unflatten
+from kaft_promot.training import Adafactor, AdamW, Muon, create_learning_rate_scheduler
 
 
 def adafactor_by_hand(param, grads, rate, min_dim=128):
@@ -152,3 +153,65 @@ def test_position_bias_factor_moves_biases_alone_faster():
     np.testing.assert_array_equal(
         actual["encoder"]["encoder_norm"]["scale"], expected["encoder"]["encoder_norm"]["scale"]
     )
+
+
+MATRIX = "encoder/layers_0/mlp/wi_0/kernel"
+
+
+def muon_step(params, grads, **settings):
+    """The change that one step of Muon makes, by path."""
+    optimizer = Muon(learning_rate=1.0, **settings)
+    nested, slopes = unflatten(params), unflatten(grads)
+    transform = optimizer.make(logical_axes(nested))
+    updates, _ = transform.update(slopes, transform.init(nested), nested)
+    return {path: np.asarray(x) for path, x in flatten(updates).items()}
+
+
+def some(rng, **shapes):
+    return {path: rng.standard_normal(shape, np.float32) for path, shape in shapes.items()}
+
+
+def test_muon_moves_a_matrix_alike_in_all_directions():
+    rng = np.random.default_rng(0)
+    params, grads = (some(rng, **{MATRIX: (16, 40)}) for _ in range(2))
+    # A gradient that Adam would follow almost in one direction alone.
+    u, _, v = np.linalg.svd(grads[MATRIX], full_matrices=False)
+    sizes = np.geomspace(1.0, 1e-3, 16)
+    grads[MATRIX] = ((u * sizes) @ v).astype(np.float32)
+    update = muon_step(params, grads)[MATRIX]
+    moved = -np.einsum("is,ij,sj->s", u, update, v)  # along each direction of the gradient
+    assert moved.min() > 0.1 * moved.max()  # sizes differ by 1000
+    # The size is that of Adam's steps: root mean square 0.2 at a learning rate of 1.
+    assert np.sqrt(np.mean(update**2)) == pytest.approx(0.2, rel=0.3)
+
+
+def test_muon_leaves_everything_but_layers_matrices_to_adam():
+    rng = np.random.default_rng(1)
+    shapes = {
+        "token_embedder/embedding": (12, 8),
+        "decoder/logits_dense/kernel": (8, 12),
+        "encoder/encoder_norm/scale": (8,),
+        "encoder/relpos_bias/rel_embedding": (2, 32),
+        "encoder/prompt/prompt/prompt": (3, 8),
+        MATRIX: (8, 16),
+    }
+    params, grads = some(rng, **shapes), some(rng, **shapes)
+    found = muon_step(params, grads, position_bias_factor=3.0)
+    adam = optax.nadam(learning_rate=1.0, b1=0.9, b2=0.98)
+    expected, _ = adam.update(grads, adam.init(params))
+    expected["encoder/relpos_bias/rel_embedding"] *= 3.0
+    for path in shapes:
+        same = np.allclose(found[path], expected[path], rtol=1e-4, atol=1e-5)
+        assert same is (path != MATRIX), path
+
+
+def test_muon_updates_stacked_layers_as_if_they_were_apart():
+    rng = np.random.default_rng(2)
+    shapes = {f"encoder/layers_{i}/mlp/wi_0/kernel": (8, 16) for i in range(3)}
+    shapes["encoder/encoder_norm/scale"] = (8,)
+    params, grads = some(rng, **shapes), some(rng, **shapes)
+    apart = stack_layers(unflatten(muon_step(params, grads)))
+    stacked = [flatten(stack_layers(unflatten(x))) for x in (params, grads)]
+    together = muon_step(*stacked)
+    for path, update in flatten(apart).items():
+        np.testing.assert_allclose(together[path], update, rtol=2e-3, atol=2e-4)
