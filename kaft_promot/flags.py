@@ -107,6 +107,7 @@ def quickstart_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--half",
+        choices=("kaft", "promot", "both"),
         default="both",
         help="kaft (grounding), promot (retention), or both (default)",
     )

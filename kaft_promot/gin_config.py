@@ -29,6 +29,10 @@ from kaft_promot.errors import UserError
 # `NAME = ...`, `scope/function.parameter = ...`, or the first line of a block, `scope/function:`
 _LEFT_SIDE = re.compile(r"^([A-Za-z_][\w./]*)\s*(=(?!=)|:\s*(?:#.*)?$)")
 _GIN_FLAG = "--gin."
+# Values that a run gets through a reference such as `OPTIMIZER = @AdamW()` and in no other way.
+_BY_REFERENCE = frozenset(
+    ("Adafactor", "AdamW", "Lora", "MeshConfig", "Muon", "Specialization", "Stage", "T5Config")
+)
 _KEPT = "# The whole configuration of a run, kept by kaft-promot.\n"
 
 
@@ -86,8 +90,8 @@ def parse_gin(
         files come.
 
     Raises:
-      UserError: for a missing file, a syntax error, an unknown parameter, a macro that nothing
-        uses, and a required macro without a value; `UnknownName` for an unknown function.
+      UserError: for a missing file, a syntax error, an unknown parameter, a macro or binding that
+        nothing uses, and a required macro without a value; `UnknownName` for an unknown function.
     """
     gin.clear_config()
     # gin also looks a path up as a Python package, and falls over where a folder of the user's (the
@@ -103,20 +107,21 @@ def parse_gin(
     # What any file refers to, also where a later file or flag overrides the reference.
     macros: set[str] = set()
     scopes: set[str] = set()
+    values: set[str] = set()
     for file in files:
         path = _find_gin_file(file, folders, f"--gin_file={file}")
         defined |= _left_sides(path, folders)  # also finds missing includes before gin does
         _run_parser(functools.partial(gin.parse_config_file, str(path)), str(path))
-        _collect_references(macros, scopes)
+        _collect_references(macros, scopes, values)
     for binding in bindings:
         name, _, value = binding.partition("=")
         where = f"{_GIN_FLAG}{binding}"
         text = _as_gin_value(name, value, where)
         _run_parser(functools.partial(gin.parse_config, f"{name} = {text}"), where)
-        _collect_references(macros, scopes)
+        _collect_references(macros, scopes, values)
         defined[name] = where
     _check_required()
-    _check_used(defined, macros, scopes)
+    _check_used(defined, macros, scopes, values)
 
 
 def import_task_files() -> None:
@@ -297,13 +302,14 @@ def _left_sides(path: pathlib.Path, folders: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _collect_references(macros: set[str], scopes: set[str]) -> None:
-    """Adds the macros that the configuration uses and the scopes that it enters."""
+def _collect_references(macros: set[str], scopes: set[str], values: set[str]) -> None:
+    """Adds the macros that the configuration uses, and the scopes and functions that it enters."""
     for reference in gin.config.iterate_references(gin.config._CONFIG):
         if reference.configurable.selector == "gin.macro":
             macros.add("/".join(reference.scopes))
         elif reference.configurable.selector != "gin.constant":
             scopes.update(reference.scopes)
+            values.add(reference.configurable.selector.rsplit(".", 1)[-1])
 
 
 def _check_required() -> None:
@@ -318,8 +324,10 @@ def _check_required() -> None:
         raise UserError(f"no value for {', '.join(missing)}: add {flags}")
 
 
-def _check_used(defined: Mapping[str, str], macros: set[str], scopes: set[str]) -> None:
-    """Refuses what gin would ignore: macros and scopes that nothing refers to."""
+def _check_used(
+    defined: Mapping[str, str], macros: set[str], scopes: set[str], values: set[str]
+) -> None:
+    """Refuses what gin would ignore: macros, scopes and values that nothing refers to."""
     for name, where in defined.items():
         *outer, last = name.split("/")
         if not re.search(r"[.:]", last):
@@ -328,3 +336,10 @@ def _check_used(defined: Mapping[str, str], macros: set[str], scopes: set[str]) 
         elif outer and outer[-1] not in scopes:
             close = _similar(outer[-1], sorted(scopes))
             raise UserError(f"{where}: nothing uses the scope {outer[-1]}{close}")
+        else:
+            value = re.split(r"[.:]", last)[0] if last.count(".") < 2 else last.split(".")[-2]
+            if value in _BY_REFERENCE - values:
+                raise UserError(
+                    f"{where}: nothing uses {value} in this run; refer to it by @{value}() where "
+                    "it belongs, or remove the line"
+                )

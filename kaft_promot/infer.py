@@ -21,6 +21,7 @@ from kaft_promot.feeding import DatasetConfig, eval_examples, load_vocabulary
 from kaft_promot.interop import choose_vocabulary, load_model, read_lora
 from kaft_promot.interop import lora as additions
 from kaft_promot.interop import prompts as soft_prompts
+from kaft_promot.interop.vocabulary import check_size
 from kaft_promot.knowledge import files
 from kaft_promot.knowledge.targets import format_input
 from kaft_promot.models import Params, T5Config, flatten, remove_prompts
@@ -64,6 +65,7 @@ def load_predictor(
     model = load_model(checkpoint_path, model_config)
     assert model.config is not None  # load_model always finds one
     chosen = choose_vocabulary(model.vocabulary, vocabulary, str(checkpoint_path))
+    check_size(chosen, model.config.vocab_size, str(checkpoint_path))
     params = model.params
     if lora_path is not None:
         lora = read_lora(lora_path)

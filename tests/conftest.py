@@ -1,5 +1,6 @@
 """Shared fixtures: tests run on CPU and write only below pytest's temporary folders."""
 
+import contextlib
 import os
 import pathlib
 
@@ -19,6 +20,23 @@ def shared_dir() -> pathlib.Path:
     if not (path / "data").is_dir():
         pytest.skip(f"no shared data at {path}; set KAFT_PROMOT_SHARED to its folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def full_disk():
+    """`with full_disk(room):` no file may grow beyond `room` bytes, as if the disk were full."""
+    import resource
+
+    @contextlib.contextmanager
+    def limited(room: int = 0):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture(scope="module")

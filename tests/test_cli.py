@@ -153,6 +153,7 @@ def test_version(capsys):
         (["augment", "--output=o"], "the following arguments are required: --input"),
         (["augment", "--input=gone.jsonl", "--output=o"], "gone.jsonl"),
         (["augment", "--input=a", "--output=o", "--seed=x"], "--seed: invalid int value: 'x'"),
+        (["quickstart", "--half=kafft"], "--half: invalid choice: 'kafft' (choose from "),
         (["probe", "--input=gone", "--checkpoint=c", "--output=o"], "--input=gone: no such file"),
         (["probe", *PROBE, "--format=csv"], "--format=csv: choose one of auto, "),
         (["report", "--rows=gone", "--output=o"], "gone: no such rows file or folder"),

@@ -188,3 +188,18 @@ def test_packaged_macros_need_not_be_used_but_those_of_users_must(tmp_path, monk
     assert call(bake)["minutes"] == 2
     with pytest.raises(UserError, match="nothing uses SPARE"):
         parse_gin(["own.gin"], ["SPARE=2"])
+
+
+@pytest.mark.parametrize(
+    "text", ["heat.degrees = 2", "heat:\n  degrees = 2", "tests.heat.degrees = 2"]
+)
+def test_values_that_nothing_refers_to_are_refused(tmp_path, monkeypatch, text):
+    """As AdamW's settings in a run with Adafactor: gin would ignore them."""
+    monkeypatch.setattr("kaft_promot.gin_config._BY_REFERENCE", {"heat"})
+    text = text.replace("tests.", f"{__name__}.")
+    with pytest.raises(
+        UserError, match=r"a.gin:2: nothing uses heat in this run; refer .*@heat\(\)"
+    ):
+        parse_gin([write(tmp_path, f"bake.minutes = 1\n{text}")])
+    parse_gin([write(tmp_path, f"bake.oven = @heat()\nbake.minutes = 1\n{text}")])
+    assert call(bake)["oven"] == 2

@@ -11,7 +11,14 @@ import pytest
 
 from kaft_promot import cli
 from kaft_promot.errors import UserError
-from kaft_promot.interop import load_model, load_params, read_prompts, write_native
+from kaft_promot.interop import (
+    Prompts,
+    load_model,
+    load_params,
+    read_prompts,
+    write_native,
+    write_prompts,
+)
 from kaft_promot.models import T5Config, abstract_params, flatten
 
 CONFIG = T5Config(
@@ -40,6 +47,7 @@ import seqio
 seqio.MixtureRegistry.add("onetwo", ["one", "two"], default_rate=1.0)
 """
 MODULE = "promot_tasks_of_the_test"
+WIDE, OTHER = "wide.safetensors", "other.safetensors"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -222,20 +230,54 @@ def test_a_mixture_with_a_prompt_for_each_task(folder, capsys):
     assert "task 'two' has no soft prompt" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def misfits(folder):
+    """Prompts for another width and for another vocabulary than `base` has."""
+    write_prompts(WIDE, Prompts(rows={"one": np.zeros((5, 9), np.float32)}))
+    rows = {"one": np.zeros((5, CONFIG.emb_dim), np.float32)}
+    write_prompts(OTHER, Prompts(rows=rows, vocab_size=384, vocabulary_digest="another"))
+
+
 @pytest.mark.parametrize(
     ("recipe", "more", "message"),
     [
         ("promot_stage1", ["PROMPT_LENGTH=100"], "soft prompt of 100 leaves no room"),
-        ("promot_stage1", ["PROMPT_LENGTH=52"], "6 of 6 inputs do not fit"),
+        (
+            "promot_stage1",
+            ["PROMPT_LENGTH=52"],
+            "task 'one': 6 of 6 inputs do not fit behind their soft prompt: TASK_FEATURE_LENGTHS "
+            "gives 60 tokens, of which the prompt takes 52; the first is example 0, the longest "
+            "example 0 with 10 tokens, 2 too many. Raise TASK_FEATURE_LENGTHS",
+        ),
+        ("promot_stage1", ["Stage.trainable='.*promt.*'"], "'.*promt.*' matches no parameter"),
+        ("finetune", ["Stage.trainable='.*prompt.*'"], "'.*prompt.*' matches no parameter"),
         ("promot_stage2", ["PROMPT_PATH=gone"], "gone: no such prompt"),
         ("promot_stage2", [], "no value for PROMPT_PATH"),
         ("promot_stage2", ["PROMPT_PATH=base"], "base: no soft prompt in it"),
+        ("promot_stage2", [f"PROMPT_PATH={WIDE}"], f"{WIDE}: this prompt is 9 wide, but the model"),
+        ("promot_stage2", [f"PROMPT_PATH={OTHER}"], f"{OTHER}: this prompt was tuned with another"),
     ],
 )
-def test_mistakes_are_one_line(folder, capsys, recipe, more, message):
+def test_mistakes_are_one_line_before_training(folder, capsys, misfits, recipe, more, message):
     assert train(recipe, "bad", *(f"--gin.{binding}" for binding in more)) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
+    assert not pathlib.Path("bad/metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("verb", ["infer", "eval"])
+def test_prompts_that_do_not_fit_are_refused_by_every_verb(folder, capsys, misfits, verb):
+    pathlib.Path("one.txt").write_text("one is 1?\n")
+    flags = [f"--gin_file=runs/{verb}.gin", "--gin.CHECKPOINT_PATH=base"]
+    if verb == "infer":
+        flags += ["--gin.INPUT_FILE=one.txt", "--gin.INFER_OUTPUT_DIR=misfit"]
+    else:
+        flags += ["--gin.MIXTURE_OR_TASK_NAME=one", f"--gin.MIXTURE_OR_TASK_MODULE={MODULE}"]
+        flags += [LENGTHS, "--gin.EVAL_OUTPUT_DIR=misfit"]
+    for path, message in ((WIDE, "9 wide"), (OTHER, "another vocabulary than bytes")):
+        assert cli.main([verb, *flags, f"--gin.PROMPT_PATH={path}"]) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith(f"error: {path}: this prompt") and message in error
 
 
 def test_examples_to_evaluate_start_with_their_prompt(folder):

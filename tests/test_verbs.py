@@ -1,5 +1,6 @@
 """The verbs on a tiny model, from question files to a report, as a user would call them."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -10,7 +11,7 @@ import pytest
 
 from kaft_promot import cli
 from kaft_promot.interop import load_params, write_native
-from kaft_promot.models import T5Config, abstract_params, flatten
+from kaft_promot.models import T5Config, abstract_params, flatten, unflatten
 
 CONFIG = T5Config(
     vocab_size=384,
@@ -189,6 +190,13 @@ def test_export_writes_hugging_faces_form(trained):
         ("kaft_records.directory=gone", "there is no folder gone"),
         ("INITIAL_CHECKPOINT_PATH=gone", "gone"),
         ("TASK_FEATURE_LENGTHS={'inputs': 96}", "targets"),
+        ("MeshConfig.fsdp=3", "fsdp=3, tensor=1) does not divide the 1 device(s) here"),
+        ("train/DatasetConfig.seeed=1", "did you mean seed?"),
+        ("T5Config.emb_dim=16", "nothing uses T5Config in this run"),
+        (
+            "AdamW.b1=0.8",
+            "--gin.AdamW.b1=0.8: nothing uses AdamW in this run; refer to it by @Adam",
+        ),
     ],
 )
 def test_mistakes_in_training_are_one_line(records, capsys, binding, message):
@@ -200,3 +208,85 @@ def test_mistakes_in_training_are_one_line(records, capsys, binding, message):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert message in error
+
+
+@pytest.mark.parametrize("verb", ["train", "eval", "infer"])
+def test_a_vocabulary_of_another_size_is_named(records, capsys, verb):
+    small = dataclasses.replace(CONFIG, vocab_size=300)
+    params = {
+        path: np.zeros(x.shape, np.float32) for path, x in flatten(abstract_params(small)).items()
+    }
+    write_native("narrow", unflatten(params), small)
+    pathlib.Path("p.txt").write_text("question: 1?\n")
+    flags = {
+        "train": ["MIXTURE_OR_TASK_NAME=kaft", "kaft_records.directory=rec", "TRAIN_STEPS=1"]
+        + ["INITIAL_CHECKPOINT_PATH=narrow", "MODEL_DIR=bad", LENGTHS.removeprefix("--gin.")],
+        "eval": ["EVAL_DATA=rec/train.jsonl", "CHECKPOINT_PATH=narrow", "EVAL_OUTPUT_DIR=bad"],
+        "infer": ["INPUT_FILE=p.txt", "CHECKPOINT_PATH=narrow", "INFER_OUTPUT_DIR=bad"],
+    }
+    bindings = [f"--gin.{binding}" for binding in (*flags[verb], "VOCABULARY=bytes")]
+    capsys.readouterr()
+    assert cli.main([verb, f"--gin_file=runs/{verb}.gin", *bindings]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "error: VOCABULARY=bytes has 384 ids, but narrow has only 300 embeddings" in error
+
+
+def test_mistakes_in_records_to_evaluate_name_file_and_line(records, capsys):
+    lines = (records / "train.jsonl").read_bytes().splitlines(keepends=True)
+    broken = json.dumps(json.loads(lines[0]) | {"context": "Nowhere."}).encode() + b"\n"
+    cases = {
+        "cut.jsonl": ([*lines[:2], lines[2][:40]], "cut.jsonl:3: malformed_json"),
+        "latin.jsonl": ([lines[0], b'{"id": "\xe9"}\n'], "latin.jsonl:2: invalid_utf8"),
+        "context.jsonl": ([broken], "context.jsonl:1: answer_not_in_context"),
+        "twice.jsonl": ([*lines[:2], lines[0]], "twice.jsonl:3: duplicate_id"),
+        "other.jsonl": ([b'{"question": "?"}\n'], "other.jsonl:1: missing_field"),
+        "empty.jsonl": ([], "the data has no example for any of its tasks"),
+        "gone.jsonl": (None, "EVAL_DATA=gone.jsonl: no such file"),
+    }
+    for name, (content, message) in cases.items():
+        if content is not None:
+            pathlib.Path(name).write_bytes(b"".join(content))
+        arguments = ["eval", "--gin_file=runs/eval.gin", "--gin.CHECKPOINT_PATH=base", *SHORT]
+        arguments += [f"--gin.EVAL_DATA={name}", "--gin.EVAL_OUTPUT_DIR=bad-records"]
+        assert cli.main(arguments) == 2, name
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error: ") and message in error, name
+    assert not pathlib.Path("bad-records/rows.jsonl").exists()
+
+
+def test_a_full_disk_while_exporting_is_one_line(records, capsys, full_disk):
+    capsys.readouterr()
+    with full_disk(1000):
+        status = cli.main(["export", "--checkpoint=base", "--output=full"])
+    error = capsys.readouterr().err
+    assert status == 2 and error.count("\n") == 1
+    assert error.startswith("error: full/model.safetensors: cannot be written: ")
+    assert "what was finished is kept" in error and not list(pathlib.Path("full").iterdir())
+
+
+def test_changed_rows_are_named_by_the_report(folder, capsys):
+    row = {"arm": "a", "example_id": "e", "question_id": "q", "suite": "grounding"}
+    row |= {"context_kind": "relevant", "answer": "Rome", "contextual_answers": ["Rome"]}
+    pathlib.Path("changed.jsonl").write_text(json.dumps(row) + "\n")
+    assert cli.main(["report", "--rows=changed.jsonl", "--output=changed"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "error: changed.jsonl:1: the sample row of arm 'a', example 'e' has no "
+    )
+    assert "gold_answers" in error and error.count("\n") == 1
+    assert not pathlib.Path("changed").exists()
+
+
+def test_a_checkpoint_of_another_shape_is_named_before_training(records, capsys):
+    text = "".join(f"{name} = {value!r}\n" for name, value in vars(CONFIG).items())
+    text = text.replace("mlp_dim = 16", "mlp_dim = 24").replace("\n", "\n  ").rstrip(" ")
+    pathlib.Path("model.gin").write_text(f"MODEL = @T5Config()\nT5Config:\n  {text}")
+    arguments = ["train", "--gin_file=model.gin", "--gin_file=runs/train.gin", LENGTHS]
+    arguments += ["--gin.MIXTURE_OR_TASK_NAME=kaft", "--gin.kaft_records.directory=rec"]
+    arguments += ["--gin.INITIAL_CHECKPOINT_PATH=base", "--gin.TRAIN_STEPS=1"]
+    capsys.readouterr()
+    assert cli.main([*arguments, "--gin.MODEL_DIR=shape"]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    for part in ("error: base: parameter ", "mlp/wi_0/kernel", "(8, 16)", "(8, 24)"):
+        assert part in error
+    assert not pathlib.Path("shape/metrics.jsonl").exists()

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from kaft_promot.errors import UserError
+from kaft_promot.evaluation import row_checks
 
 Row = dict[str, Any]
 Key = tuple[str, str]  # (arm, example_id)
@@ -62,8 +63,8 @@ def read_rows(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]])
         files (`*.jsonl`).
 
     Raises:
-      UserError: nothing to read, a malformed line that is not the unfinished last one, or the same
-        (arm, example_id) twice.
+      UserError: nothing to read, a malformed line that is not the unfinished last one, a row that
+        lacks what figures are computed from, or the same (arm, example_id) twice.
     """
     paths = list(_files(source))
     if not paths:
@@ -72,10 +73,16 @@ def read_rows(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]])
     seen: dict[Key, str] = {}
     for path in paths:
         for number, line in _lines(path):
-            if _NOTE in line:
+            if isinstance(line.get(_NOTE), dict):
                 rows.notes.setdefault(line["arm"], {}).update(line[_NOTE])
                 continue
             place, key = f"{path}:{number}", key_of(line)
+            wrong = row_checks.problem(line)
+            if wrong:
+                raise UserError(
+                    f"{place}: the sample row of arm {key[0]!r}, example {key[1]!r} {wrong}; mend "
+                    "the line, or remove it and evaluate that arm again"
+                )
             if key in seen:
                 raise UserError(
                     f"{place}: arm {key[0]!r}, example {key[1]!r} stands at {seen[key]} already; "
@@ -107,7 +114,8 @@ class RowWriter:
         self.notes: dict[str, dict[str, Any]] = {}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = open(self.path, "ab")  # noqa: SIM115 (closed by close())
+            # Unbuffered: closing would try once more to write what a full disk refused.
+            self._file: BinaryIO = open(self.path, "ab", buffering=0)  # noqa: SIM115 (see close)
         except OSError as error:
             raise UserError(f"{self.path}: cannot write rows here: {error.strerror}") from error
         try:
@@ -117,8 +125,8 @@ class RowWriter:
                 raise UserError(f"{self.path}: another evaluation is writing this file") from error
             except OSError as error:  # some network file systems have no locks
                 _log.warning("%s: cannot be locked (%s)", self.path, error.strerror)
+            existing = read_rows(self.path)  # before anything is cut off: is it a rows file?
             self._mend()
-            existing = read_rows(self.path)
         except BaseException:
             self._file.close()
             raise
@@ -157,8 +165,9 @@ class RowWriter:
 
     def _write(self, lines: Sequence[bytes]) -> None:
         try:
-            self._file.write(b"".join(lines))
-            self._file.flush()
+            rest = memoryview(b"".join(lines))
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise UserError(
                 f"{self.path}: cannot write rows: {error.strerror}; rows written so far are kept, "
@@ -170,11 +179,6 @@ class RowWriter:
         content = self.path.read_bytes()
         keep = _whole(content)
         if keep < len(content):
-            _log.warning(
-                "%s: dropped an unfinished last line (%d bytes); its example is evaluated again",
-                self.path,
-                len(content) - keep,
-            )
             os.truncate(self.path, keep)
 
 
@@ -185,17 +189,25 @@ def _whole(content: bytes) -> int:
         return end
     last = content.rfind(b"\n", 0, end - 1) + 1 if end else 0
     # A machine that lost power can leave a last line of the right length without its bytes.
-    return last if end and _parse(content[last:end]) is None else end
+    return last if end and _json(content[last:end]) is _NO_JSON else end
+
+
+_NO_JSON = object()
+
+
+def _json(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):  # malformed JSON or invalid UTF-8
+        return _NO_JSON
 
 
 def _parse(line: bytes) -> Row | None:
-    try:
-        value = json.loads(line)
-    except ValueError:  # malformed JSON or invalid UTF-8
+    value = _json(line)
+    if not isinstance(value, dict) or not isinstance(value.get("arm"), str):
         return None
-    if not isinstance(value, dict) or "arm" not in value:
-        return None
-    return value if _NOTE in value or "example_id" in value else None
+    whole = isinstance(value.get(_NOTE), dict) or isinstance(value.get("example_id"), str)
+    return value if whole else None
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, Row]]:
@@ -203,7 +215,15 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, Row]]:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot read rows: {error.strerror}") from error
-    for number, line in enumerate(content[: _whole(content)].split(b"\n"), start=1):
+    keep = _whole(content)
+    if keep < len(content):
+        _log.warning(
+            "%s: left out an unfinished last line (%d bytes), as a stopped evaluation leaves one; "
+            "the same evaluation again adds its example",
+            path,
+            len(content) - keep,
+        )
+    for number, line in enumerate(content[:keep].split(b"\n"), start=1):
         if not line.strip():
             continue
         row = _parse(line)

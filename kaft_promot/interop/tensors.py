@@ -63,17 +63,21 @@ def write_safetensors(
     tensors: Mapping[str, np.ndarray],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes tensors to `path`, which afterwards is the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        whole = pathlib.Path(folder, path.name)
-        arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-        try:
+    """Writes tensors to `path`, which afterwards is the old file or the whole new one.
+
+    Raises:
+      UserError: it cannot be written, as on a full disk; an old file is kept.
+    """
+    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+            whole = pathlib.Path(folder, path.name)
             save_file(arrays, str(whole), metadata={**(metadata or {}), "format": "np"})
-        except SafetensorError as error:
-            raise OSError(f"cannot write {path}: {error}") from error
-        os.chmod(whole, 0o666 & ~_umask())
-        os.replace(whole, path)
+            os.chmod(whole, 0o666 & ~_umask())
+            os.replace(whole, path)
+    except (SafetensorError, OSError) as error:
+        raise _cannot_write(path, error) from error
 
 
 def read_json(path: pathlib.Path) -> dict:
@@ -96,11 +100,28 @@ def read_json(path: pathlib.Path) -> dict:
 
 
 def write_json(path: pathlib.Path, value: Mapping) -> None:
-    """Writes a JSON object to `path`, which afterwards is the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a JSON object to `path`, which afterwards is the old file or the whole new one.
+
+    Raises:
+      UserError: as `write_safetensors`.
+    """
     whole = path.with_name(f".{path.name}.{os.getpid()}")
-    whole.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(whole, path)
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole.write_text(text, encoding="utf-8")
+        os.replace(whole, path)
+    except OSError as error:
+        whole.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: pathlib.Path, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return UserError(
+        f"{path}: cannot be written: {reason}; what was finished is kept, make room or mend the "
+        "folder and run the same command again"
+    )
 
 
 def _as_float32(array: np.ndarray) -> np.ndarray:

@@ -83,12 +83,21 @@ def run_vocabulary(
     rows = model_config.vocab_size if model_config else None
     if rows is None and checkpoint_path is not None:
         rows = checkpoint_vocab_size(checkpoint_path)
-    size = load_vocabulary(chosen).vocab_size
+    check_size(chosen, rows, origin)
+    return chosen
+
+
+def check_size(vocabulary: str, rows: int | None, origin: str) -> None:
+    """Raises UserError if a vocabulary has more ids than a network, from `origin`, has embeddings.
+
+    Fewer are fine: embeddings are padded to a round number. `rows` is None where it is not known.
+    """
+    size = load_vocabulary(vocabulary).vocab_size
     if rows is not None and size > rows:
         raise UserError(
-            f"VOCABULARY={chosen} has {size} ids, but {origin} has only {rows} embeddings"
+            f"VOCABULARY={vocabulary} has {size} ids, but {origin} has only {rows} embeddings: "
+            "name the vocabulary that it was trained with"
         )
-    return chosen
 
 
 def choose_vocabulary(own: str | None, given: str | None, origin: str) -> str:
@@ -106,6 +115,7 @@ def choose_vocabulary(own: str | None, given: str | None, origin: str) -> str:
         return own or given or ""
     if load_vocabulary(own).digest != load_vocabulary(given).digest:
         raise UserError(
-            f"VOCABULARY={given} has other ids than {own}, with which {origin} was trained"
+            f"VOCABULARY={given} has other ids than {own}, with which {origin} was trained: leave "
+            "it out to take the checkpoint's own"
         )
     return own

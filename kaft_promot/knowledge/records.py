@@ -319,17 +319,23 @@ def read_records(
 
     Args:
       path: the file.
-      rejects: takes every row that is not a sound record, with its line and the rules it breaks.
-        Without it such a row raises UserError.
+      rejects: takes every row that is not a sound record, with its line and the rules it breaks,
+        and every row whose id came before. Without it such a row raises UserError.
 
     Raises:
       UserError: the file cannot be read, or a row is bad and `rejects` is None.
     """
     rejects = files.Rejects(strict=True) if rejects is None else rejects
+    seen: dict[str, int | None] = {}
     for place, fields in files.read_jsonl(path, rejects):
         try:
             record = KaftRecord.from_json(fields)
         except RecordError as error:
             rejects.add(place, error.violations[0].split(":")[0], str(error))
             continue
+        if record.id in seen:
+            found = f"{record.id!r} was seen in line {seen[record.id]}"
+            rejects.add(place, "duplicate_id", found)
+            continue
+        seen[record.id] = place.line
         yield record

@@ -2,7 +2,7 @@
 FILE --output DIR`.
 
 Writes `facts.jsonl.gz`, `quickstart.facts.jsonl.gz` (what the package ships of them),
-`vocab.model`, `train.{closed_book,reading,quote,copy,fewshot}.jsonl`, `validation.*.jsonl`,
+`vocab.model`, `train.*.jsonl` and `validation.*.jsonl` for every task of `tasks/mini.py`,
 `test.reading.jsonl`, `fewshot/{task}.{train,validation}.jsonl` and `statistics.json`; the same
 bytes for the same seed.
 """
@@ -25,12 +25,13 @@ from kaft_promot.knowledge.targets import format_input
 from kaft_promot.mini import facts as facts_lib
 from kaft_promot.mini.fewshot import MAX_SHOTS, TASKS, draw_example, draw_item
 from kaft_promot.mini.passages import read_passages, read_wiki
+from kaft_promot.mini.questions import draw_questions
 from kaft_promot.mini.reading import Reader, held_out_examples
 from kaft_promot.mini.vocabulary import PIECES, train_vocabulary, training_text, wiki_sentences
 
 INPUT_LENGTH, TARGET_LENGTH = 128, 40  # tokens with the end token; longer examples are left out
 # Training examples; FEWSHOT: of every task.
-READING, QUOTE, COPY, FEWSHOT = 240_000, 80_000, 20_000, 12_000
+READING, QUOTE, QUESTIONS, COPY, FEWSHOT = 240_000, 80_000, 160_000, 20_000, 12_000
 
 
 class Writer:
@@ -126,6 +127,7 @@ def build(
     *,
     reading: int = READING,
     quote: int = QUOTE,
+    questions: int = QUESTIONS,
     copy: int = COPY,
     fewshot: int = FEWSHOT,
     sizes: facts_lib.SplitSizes = facts_lib.DEFAULT_SIZES,
@@ -140,6 +142,7 @@ def build(
       reading: training examples of reading.
       copy: training examples of copying random pieces.
       quote: training examples of quoting.
+      questions: training examples of several questions.
       fewshot: training examples of every few-shot task.
       sizes: numbers of facts of every split.
       pieces: of the vocabulary, without the extra ids.
@@ -180,6 +183,10 @@ def build(
     writer.write("train.quote", [quoter.draw_quote() for _ in range(quote)])
     quoter.rng = random.Random(f"{seed} quote validation")
     writer.write("validation.quote", [quoter.draw_quote() for _ in range(200)])
+    quoter.rng = random.Random(f"{seed} questions")
+    writer.write("train.questions", draw_questions(facts, quoter, questions))
+    quoter.rng = random.Random(f"{seed} questions validation")
+    writer.write("validation.questions", draw_questions(facts, quoter, 200))
     for name, split in (
         ("validation", facts_lib.READING_VALIDATION),
         ("test", facts_lib.READING_TEST),
@@ -218,6 +225,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reading", type=int, default=READING, help="reading examples")
     parser.add_argument("--quote", type=int, default=QUOTE, help="quoting examples")
+    parser.add_argument(
+        "--questions", type=int, default=QUESTIONS, help="examples of several questions"
+    )
     parser.add_argument("--copy", type=int, default=COPY, help="copying examples")
     parser.add_argument(
         "--fewshot", type=int, default=FEWSHOT, help="examples of every few-shot task"
@@ -232,6 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.seed,
             reading=args.reading,
             quote=args.quote,
+            questions=args.questions,
             copy=args.copy,
             fewshot=args.fewshot,
         )

@@ -205,14 +205,15 @@ class Reader:
         """
         passage = self.draw_passage()
         count = self.rng.choices((0, 1, 2, 3), (0.3, 0.4, 0.2, 0.1))[0]
-        context = self.context(passage, self._others(passage.relation), count)
+        context = self.context(passage, self.others(passage.relation), count)
         return {
             "inputs": f"quote: {passage.subject} context: {context}",
             "targets": passage.sentence,
             "relation": passage.relation,
         }
 
-    def _others(self, relation: str) -> Iterator[Passage]:
+    def others(self, relation: str) -> Iterator[Passage]:
+        """Passages without end, mostly of `relation`."""
         while True:
             yield self.draw_passage(relation if self.rng.random() < 0.6 else None)
 
@@ -235,7 +236,7 @@ class Reader:
             0 if rng.random() < 0.6 else rng.randrange(len(RELATIONS[passage.relation].questions))
         )
         count = rng.choices((0, 1, 2, 3), (0.4, 0.35, 0.17, 0.08))[0]
-        context = self.context(passage, self._others(passage.relation), count)
+        context = self.context(passage, self.others(passage.relation), count)
         return {
             "inputs": format_input(passage.question(wording), context),
             "targets": passage.answer,

@@ -210,7 +210,7 @@ def _measure(place: pathlib.Path, name: str, settings: Promot, seed: int) -> Non
     elif arm is not None and arm.between is not None:
         points = {0: str(place / name)}
 
-    def attached(step: int) -> dict[str, str]:
+    def attached(step: int) -> dict[str, Any]:
         """What `load_predictor` puts onto the model on the target task."""
         if arm is None:
             return {}
@@ -249,17 +249,19 @@ def _ask(
     rows_path: pathlib.Path,
     arm: str,
     checkpoint: str,
-    attached: Mapping[str, str],
+    attached: Mapping[str, Any],
     settings: Promot,
     note: Mapping[str, Any],
     limits: Mapping[str, int] | None,
 ) -> None:
     """Rows of one checkpoint; with `limits` a part of the validation split, else the test split."""
     split = "validation" if limits else settings.test_split
-    target = task_suite(_dataset(settings, split, 0, pack=False), limits and limits["target"])
+    target = task_suite(
+        _dataset(settings, split, 0, pack=False), limits["target"] if limits else None
+    )
     in_context = suites.get(settings.suite, settings.suite_module)
     data = dict(settings.suite_data) | ({"queries": limits["queries"]} if limits else {})
-    work: list[tuple[suites.Suite, Any, Mapping[str, str]]] = [
+    work: list[tuple[suites.Suite, Any, Mapping[str, Any]]] = [
         (dataclasses.replace(target, name="target"), None, attached),
         (dataclasses.replace(in_context, name="in_context"), data, {}),
     ]

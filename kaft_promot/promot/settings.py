@@ -16,6 +16,10 @@ from kaft_promot.training import Lora
 from kaft_promot.training.optimizers import Optimizer
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 @gin.configurable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Promot:
@@ -82,6 +86,10 @@ class Promot:
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
+        for name in ("arms", "seeds"):
+            if not isinstance(getattr(self, name), (tuple, list)):
+                value = getattr(self, name)
+                raise UserError(f"Promot.{name} = {value!r}: give a tuple, such as ({value!r},)")
         if not self.arms or len({BASE, *self.arms}) != len(self.arms) + 1:
             raise UserError(
                 f"Promot.arms = {self.arms!r}: name arms, each once; {BASE!r} is measured anyway"
@@ -91,9 +99,18 @@ class Promot:
             needed = arms_lib.NEEDS.get(name)
             if needed and needed not in self.arms[: self.arms.index(name)]:
                 raise UserError(f"Promot.arms: {name!r} needs the arm {needed!r} before it")
-        for name in ("prompt_steps", "steps", "batch_size", "curve_points"):
-            if getattr(self, name) < 1:
-                raise UserError(f"Promot.{name} = {getattr(self, name)}: must be at least 1")
+        for name in ("prompt_length", "prompt_steps", "steps", "batch_size", "curve_points"):
+            if not _is_count(getattr(self, name)):
+                raise UserError(
+                    f"Promot.{name} = {getattr(self, name)!r}: must be at least 1, a whole number"
+                )
+        limits = self.curve_examples
+        known = isinstance(limits, Mapping) and set(limits) == {"target", "queries"}
+        if not known or not all(map(_is_count, limits.values())):
+            raise UserError(
+                f"Promot.curve_examples = {limits!r}: give a number of target examples and of "
+                "queries a task, such as {'target': 200, 'queries': 20}"
+            )
         if self.select not in ("last", "best"):
             raise UserError(f"Promot.select = {self.select!r}: choose 'last' or 'best'")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):

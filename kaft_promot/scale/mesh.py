@@ -121,8 +121,17 @@ def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Ar
     Raises:
       UserError: if the batch does not divide the mesh.
     """
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    check_divides(batch, mesh)
     sharding = NamedSharding(mesh, PartitionSpec(LOGICAL_AXIS_RULES["batch"]))
+    return {
+        name: jax.make_array_from_process_local_data(sharding, np.asarray(x))
+        for name, x in batch.items()
+    }
+
+
+def check_divides(batch: Mapping[str, np.ndarray], mesh: Mesh) -> None:
+    """Raises UserError unless the rows of `batch` divide over the mesh's data and fsdp axes."""
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
     for name, x in batch.items():
         rows = x.shape[0] * jax.process_count()
         if rows % parts:
@@ -131,7 +140,3 @@ def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Ar
                 f"(data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']}); choose a batch_size "
                 f"that is a multiple of {parts}, or another MeshConfig"
             )
-    return {
-        name: jax.make_array_from_process_local_data(sharding, np.asarray(x))
-        for name, x in batch.items()
-    }

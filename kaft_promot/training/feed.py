@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from kaft_promot.errors import UserError
+from kaft_promot.models import T5Config
 
 Batch = dict[str, np.ndarray]
 Source = Any  # DatasetConfig | function that returns an iterable | iterable
@@ -63,6 +64,36 @@ def open_feed(source: Source, process_index: int = 0, process_count: int = 1) ->
         f"train_dataset_cfg: cannot read batches from {source!r}; give a DatasetConfig or a "
         "function that returns an iterator over batches"
     )
+
+
+def check_ids(batch: Mapping[str, np.ndarray], config: T5Config) -> None:
+    """Refuses token ids that the network has no embedding for.
+
+    JAX would read some other row for them, without a word: a task that was encoded with another
+    model's vocabulary would train to nonsense.
+
+    Args:
+      batch: int arrays `[B, length]`; the encoder's may hold placeholders of soft prompts.
+      config: the network.
+
+    Raises:
+      UserError: naming the largest such id.
+    """
+    for name, rows in (
+        ("encoder_input_tokens", config.prompt_rows),
+        ("decoder_target_tokens", 0),
+    ):
+        ids = batch.get(name)
+        limit = config.vocab_size + rows
+        if ids is None or not np.size(ids) or (np.max(ids) < limit and np.min(ids) >= 0):
+            continue
+        wrong = int(np.max(ids) if np.max(ids) >= limit else np.min(ids))
+        raise UserError(
+            f"DatasetConfig: a batch has the token id {wrong} ({name}), but the model has "
+            f"embeddings for {config.vocab_size} ids only: the task was encoded with another "
+            "vocabulary. Give its features the model's (kaft_promot.feeding.output_features), or "
+            "name a model that was trained with it"
+        )
 
 
 def peek(feed: Feed) -> Batch:

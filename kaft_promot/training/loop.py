@@ -27,9 +27,16 @@ import numpy as np
 
 from kaft_promot.errors import UserError
 from kaft_promot.models import Params, T5Config
-from kaft_promot.scale.mesh import MeshConfig, shard_batch
+from kaft_promot.scale.mesh import MeshConfig, check_divides, shard_batch
 from kaft_promot.training.checkpoints import CheckpointConfig
-from kaft_promot.training.feed import Source, blank_batch, eval_batches, open_feed, peek
+from kaft_promot.training.feed import (
+    Source,
+    blank_batch,
+    check_ids,
+    eval_batches,
+    open_feed,
+    peek,
+)
 from kaft_promot.training.hooks import Hook
 from kaft_promot.training.lora import Lora, frozen_lora
 from kaft_promot.training.optimizers import Adafactor, Optimizer
@@ -182,7 +189,9 @@ def train(
                     f"the data ended after step {step - 1} of {total_steps} (saved): set "
                     "DatasetConfig.num_epochs = None or lower train.total_steps"
                 ) from None
-            state, metrics = step_fn(state, shard_batch(model_features(batch), mesh))
+            features = model_features(batch)
+            check_ids(features, start.config)
+            state, metrics = step_fn(state, shard_batch(features, mesh))
             window.add(metrics, batch)
             bar.update()
 
@@ -277,6 +286,9 @@ class _Evaluation:
         self._step = make_eval_step(config)
         self._batches = [model_features(batch) for batch in batches]
         self._mesh = mesh
+        for batch in self._batches:  # now, not when the first evaluation is due
+            check_ids(batch, config)
+            check_divides(batch, mesh)
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         params = state.params

@@ -1,7 +1,6 @@
 import errno
 import json
 import logging
-import pathlib
 import signal
 import subprocess
 import sys
@@ -104,6 +103,110 @@ def test_malformed_line_in_the_middle_names_file_and_line(tmp_path):
         RowWriter(path)
 
 
+GROUNDED = {
+    "suite": "grounding",
+    "task": "kaft_relevant",
+    "context_kind": "relevant",
+    "question": "Where?",
+    "context": "In Rome.",
+    "target": "Rome (from context)",
+    "prediction": "Rome (from context)",
+    "answer": "Rome",
+    "source": "from context",
+    "contextual_answers": ["Rome"],
+    "gold_answers": ["Rome"],
+    "parametric_answer": None,
+    "scores": {"reading_em": 1.0},
+}
+IN_CONTEXT = {
+    "suite": "in_context",
+    "task": "copy",
+    "prediction": "a",
+    "answer": "a",
+    "target": "a",
+    "scores": {"exact_match": 1.0},
+}
+GONE = object()
+
+
+@pytest.mark.parametrize(
+    "sound, change, message",
+    [
+        (GROUNDED, {"gold_answers": GONE}, "has no gold_answers"),
+        (GROUNDED, {"gold_answers": "Rome"}, "needs a list of texts as its gold_answers"),
+        (GROUNDED, {"gold_answers": [1]}, "needs a list of texts as its gold_answers"),
+        (GROUNDED, {"answer": None}, "needs a text as its answer"),
+        (GROUNDED, {"source": 3}, "needs a text or null as its source"),
+        (GROUNDED, {"source": GONE, "question": GONE}, "has no question, source"),
+        (
+            GROUNDED,
+            {"parametric_answer": ["Rome"]},
+            "needs a text or null as its parametric_answer",
+        ),
+        (
+            GROUNDED,
+            {"context_kind": "relevnat"},
+            "has the context_kind 'relevnat', which is none of ",
+        ),
+        (GROUNDED, {"question_id": 3}, "needs a text as its question_id"),
+        (IN_CONTEXT, {"target": GONE}, "has no target"),
+        (IN_CONTEXT, {"scores": {}}, "has no scores.exact_match"),
+        (IN_CONTEXT, {"scores": {"exact_match": "1"}}, "needs an object of numbers as its scores"),
+        (
+            IN_CONTEXT | {"suite": "mine"},
+            {"scores": 1.0},
+            "needs an object of numbers as its scores",
+        ),
+    ],
+)
+def test_a_changed_row_is_named_by_file_and_line(tmp_path, sound, change, message):
+    path = tmp_path / "rows.jsonl"
+    fields = {name: value for name, value in (sound | change).items() if value is not GONE}
+    changed = {**row(1), **fields}
+    lines = [row(0, **sound), changed]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for use in (read_rows, RowWriter):
+        with pytest.raises(UserError) as error:
+            use(path)
+        said = str(error.value)
+        assert said.startswith(f"{path}:2: the sample row of arm 'kaft', example 'e1' {message}")
+        assert said.endswith("or remove it and evaluate that arm again") and "\n" not in said
+    path.write_text(json.dumps(row(0, **sound)) + "\n")
+    assert len(read_rows(path).samples) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[1]", b'{"arm": "kaft"}', b'{"arm": ["kaft"], "example_id": "e1"}', b'{"arm": "a", "x": 1}']
+    + [b'{"arm": "kaft", "example_id": 3}', b'{"arm": "kaft", "run_note": 3}'],
+)
+def test_a_whole_last_line_that_is_no_row_is_an_error_too(tmp_path, line):
+    """Only what a stopped process or a lost power leaves behind may be cut off."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(json.dumps(row(0)).encode() + b"\n" + line + b"\n")
+    before = path.read_bytes()
+    for use in (read_rows, RowWriter):
+        with pytest.raises(UserError, match=r"rows\.jsonl:2: not a sample row"):
+            use(path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_rows_file_is_left_as_it_was(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("my notes\nand some more")
+    with pytest.raises(UserError, match=r"rows\.jsonl:1: not a sample row"):
+        RowWriter(path)
+    assert path.read_text() == "my notes\nand some more"
+
+
+def test_an_unfinished_last_line_is_told_when_read(tmp_path, caplog):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row(0)) + '\n{"arm": "kaft", "exam')
+    with caplog.at_level(logging.WARNING):
+        assert len(read_rows(path).samples) == 1
+    assert f"{path}: left out an unfinished last line (21 bytes)" in caplog.text
+
+
 def test_same_row_twice_is_refused(tmp_path):
     for name in ("a.jsonl", "b.jsonl"):
         (tmp_path / name).write_text(json.dumps(row(0)) + "\n")
@@ -149,15 +252,17 @@ def test_missing_and_unwritable_places_are_user_errors(tmp_path):
         RowWriter(tmp_path / "file" / "rows.jsonl")
 
 
-def test_full_disk_is_a_user_error():
-    if not pathlib.Path("/dev/full").exists():
-        pytest.skip("no /dev/full on this system")
-    writer = RowWriter.__new__(RowWriter)
-    writer.path, writer.done, writer.notes = pathlib.Path("/dev/full"), {}, {}
-    writer._file = open("/dev/full", "ab", buffering=0)
-    with pytest.raises(UserError, match="No space left"):
-        writer.append([row(0)])
-    writer._file.close()
+def test_a_full_disk_is_told_and_rows_written_before_are_kept(tmp_path, full_disk):
+    path = tmp_path / "rows.jsonl"
+    with pytest.raises(UserError, match=r"rows\.jsonl: cannot write rows: .*rows written so far"):
+        with RowWriter(path) as writer:
+            writer.append([row(0)])
+            with full_disk(path.stat().st_size + 10):
+                writer.append([row(1)])
+    assert [r["example_id"] for r in read_rows(path).samples] == ["e0"]
+    with RowWriter(path) as writer:
+        writer.append([row(1)])
+    assert [r["example_id"] for r in read_rows(path).samples] == ["e0", "e1"]
 
 
 def test_a_note_is_written_once_and_updated(tmp_path):

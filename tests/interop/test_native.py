@@ -123,16 +123,17 @@ def test_a_size_of_another_type_is_named(tmp_path, tiny_config, tiny_params):
         load_model(tmp_path)
 
 
-def test_a_failed_write_keeps_the_old_file(tmp_path, tiny_config, tiny_params, monkeypatch):
+@pytest.mark.parametrize("room", [0, 1000])
+def test_a_full_disk_is_told_and_keeps_the_old_file(
+    tmp_path, tiny_config, tiny_params, full_disk, room
+):
     path = write_native(tmp_path, tiny_params, tiny_config)
     before = path.read_bytes()
-
-    def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("kaft_promot.interop.tensors.save_file", full)
-    with pytest.raises(OSError):
-        write_native(tmp_path, jax.tree.map(lambda x: x + 1, tiny_params), tiny_config)
+    changed = jax.tree.map(lambda x: x + 1, tiny_params)
+    with full_disk(room), pytest.raises(UserError) as error:
+        write_native(tmp_path, changed, tiny_config)
+    assert str(error.value).startswith(f"{tmp_path}/model")
+    assert "cannot be written: " in str(error.value) and "\n" not in str(error.value)
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.safetensors", "model_config.json"]
 

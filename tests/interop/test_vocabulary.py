@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import numpy as np
 import pytest
 
 from kaft_promot.errors import UserError
@@ -46,8 +48,23 @@ def test_another_vocabulary_than_the_checkpoints_is_refused(folder, monkeypatch)
 
 def test_more_ids_than_embeddings_are_refused(folder, tiny_config):
     small = dataclasses.replace(tiny_config, vocab_size=300)
-    with pytest.raises(UserError, match="has 384 ids, but a model from random .* only 300 embed"):
+    with pytest.raises(
+        UserError, match="=bytes has 384 ids, but a model from random .* only 300 e"
+    ):
         run_vocabulary(None, "bytes", small)
+
+
+def test_a_checkpoint_of_fewer_embeddings_is_refused_wherever_it_is_used(tmp_path, tiny_config):
+    from kaft_promot.infer import load_predictor
+    from kaft_promot.models import abstract_params
+
+    small = dataclasses.replace(tiny_config, vocab_size=300)
+    zeros = jax.tree.map(lambda like: np.zeros(like.shape, np.float32), abstract_params(small))
+    write_native(tmp_path, zeros, small)
+    message = f"VOCABULARY=bytes has 384 ids, but {tmp_path} has only 300 embeddings: name the voc"
+    for use in (run_vocabulary, lambda path, name: load_predictor(path, vocabulary=name)):
+        with pytest.raises(UserError, match=message):
+            use(str(tmp_path), "bytes")
 
 
 def test_the_size_is_found_without_reading_parameters(folder, shared_dir):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,21 @@ def test_a_stopped_probe_goes_on(people: list[QAExample], tmp_path: pathlib.Path
     again = Model()
     assert probe(again, people, checkpoint="mini", output=path) == answers
     assert again.asked == []
+
+
+def test_a_full_disk_keeps_the_answers_before(
+    people: list[QAExample], tmp_path: pathlib.Path, full_disk: Any
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    probe(Model(), people[:8], checkpoint="mini", output=path)
+    with full_disk(path.stat().st_size + 10), pytest.raises(UserError) as error:
+        probe(Model(), people, checkpoint="mini", output=path, chunk=4)
+    assert f"writing {path} failed" in str(error.value) and "are kept" in str(error.value)
+    model = Model()
+    answers = probe(model, people, checkpoint="mini", output=path, chunk=4)
+    assert len(model.asked) == len(people) - 8
+    assert answers == probe(Model(), people, checkpoint="mini")
+    assert read_answers(path, Rejects(strict=True)) == (answers, "mini")
 
 
 def test_answers_of_another_probe_are_refused(

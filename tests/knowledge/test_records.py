@@ -160,6 +160,17 @@ def test_a_broken_record_is_not_written_and_the_old_file_stays(tmp_path: pathlib
     assert [file.name for file in tmp_path.iterdir()] == ["records.jsonl"]
 
 
+def test_a_record_that_comes_twice_is_named_with_both_lines(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "records.jsonl"
+    write_records(path, ALL)
+    path.write_bytes(path.read_bytes() + path.read_bytes().splitlines(keepends=True)[1])
+    rejects = Rejects()
+    assert len(list(read_records(path, rejects))) == 4
+    assert rejects.counts == {"duplicate_id": 1}
+    with pytest.raises(UserError, match=r"records.jsonl:5: duplicate_id: .* was seen in line 2"):
+        list(read_records(path))
+
+
 def test_read_equals_sound_plus_rejected(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "records.jsonl"
     write_records(path, ALL)

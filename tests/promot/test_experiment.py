@@ -249,6 +249,12 @@ SOUND = dict(
         ({"steps": 0}, "Promot.steps = 0: must be at least 1"),
         ({"select": "first"}, "choose 'last' or 'best'"),
         ({"seeds": (1, 1)}, "name seeds, each once"),
+        ({"seeds": 3}, r"Promot.seeds = 3: give a tuple, such as \(3,\)"),
+        ({"arms": "promot"}, "Promot.arms = 'promot': give a tuple"),
+        ({"steps": 2.5}, "Promot.steps = 2.5: must be at least 1, a whole number"),
+        ({"prompt_length": 0}, "Promot.prompt_length = 0: must be at least 1"),
+        ({"curve_examples": {"target": 4}}, "Promot.curve_examples = .*'queries': 20"),
+        ({"curve_examples": {"target": 4, "queries": 0}}, "Promot.curve_examples"),
     ],
 )
 def test_impossible_settings_are_refused(fields, message):

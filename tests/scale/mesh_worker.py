@@ -11,9 +11,17 @@ import jax
 import numpy as np
 from training_tiny import CONFIG, batch, numpy_params
 
+from kaft_promot.errors import UserError
 from kaft_promot.models import flatten
 from kaft_promot.scale import MeshConfig, shard_batch
-from kaft_promot.training import FULL, Adafactor, init_state, make_train_step
+from kaft_promot.training import FULL, Adafactor, init_state, make_train_step, train
+
+
+def forbidden():
+    """Batches that must not be asked for: what is wrong elsewhere is found before."""
+    yield from ()
+    raise AssertionError("the training has started")
+
 
 if __name__ == "__main__":
     # Eight heads and a factored optimizer, so that every axis of the mesh has something to divide.
@@ -34,4 +42,18 @@ if __name__ == "__main__":
             "loss": float(metrics["loss"]),
             "kernel": list(kernel.addressable_shards[0].data.shape),
         }
+    for source in ("train_dataset_cfg", "train_eval_dataset_cfg"):
+        arguments = {"train_dataset_cfg": forbidden, source: lambda: [batch(rows=6)]}
+        try:
+            train(
+                **arguments,
+                model_dir=None,
+                total_steps=1,
+                model_config=config,
+                initial_params=numpy_params(config),
+                optimizer=optimizer,
+                progress=False,
+            )
+        except UserError as error:
+            report[source] = str(error)
     print(json.dumps(report))

@@ -37,6 +37,10 @@ def test_eight_devices_train_as_one():
     for sizes in ("(8, 1, 1)", "(2, 2, 2)"):
         assert report[sizes]["difference"] < 1e-5, sizes
         assert report[sizes]["loss"] == pytest.approx(report["(1, 1, 1)"]["loss"], rel=1e-5)
+    # Neither a step nor an evaluation starts with rows that do not divide.
+    for source in ("train_dataset_cfg", "train_eval_dataset_cfg"):
+        assert "batch of 6 rows" in report[source] and "over 8 devices" in report[source]
+        assert "choose a batch_size that is a multiple of 8" in report[source]
     assert report["(1, 1, 1)"]["kernel"] == [8, 16]
     assert report["(8, 1, 1)"]["kernel"] == [8, 16]
     assert report["(2, 2, 2)"]["kernel"] == [4, 8]
@@ -62,6 +66,7 @@ def test_every_axis_lies_where_the_table_says():
 
 def test_a_batch_that_does_not_divide_the_mesh_is_a_user_error():
     from kaft_promot.scale import shard_batch
+    from kaft_promot.scale.mesh import check_divides
 
     class TwoByTwo:
         shape = {"data": 2, "fsdp": 2, "tensor": 1}
@@ -69,11 +74,10 @@ def test_a_batch_that_does_not_divide_the_mesh_is_a_user_error():
     def rows(count):
         return {"decoder_target_tokens": np.zeros((count, 3), np.int32)}
 
-    with pytest.raises(UserError, match="batch of 6 rows.*over 4 devices"):
-        import unittest.mock
-
-        with unittest.mock.patch("kaft_promot.scale.mesh.NamedSharding"):
-            shard_batch(rows(6), TwoByTwo())
+    for use in (shard_batch, check_divides):
+        with pytest.raises(UserError, match="batch of 6 rows.*over 4 devices.*multiple of 4"):
+            use(rows(6), TwoByTwo())
+    check_divides(rows(8), TwoByTwo())
 
 
 def test_one_process_needs_no_setup(monkeypatch):

@@ -23,6 +23,7 @@ from kaft_promot.training import (
     read_metrics,
     train,
 )
+from kaft_promot.training.feed import check_ids
 from kaft_promot.training.metrics import MetricWriter
 
 OPTIMIZER = Adafactor(learning_rate=0.1)
@@ -254,6 +255,35 @@ def test_bad_arguments_are_user_errors(tmp_path, base, arguments, message):
     start = {} if "initial_checkpoint_path" in arguments else {"initial_params": base}
     with pytest.raises(UserError, match=message):
         run(tmp_path, 2, **start, **arguments)
+
+
+@pytest.mark.parametrize("source", ["train_dataset_cfg", "train_eval_dataset_cfg"])
+@pytest.mark.parametrize("name", ["encoder_input_tokens", "decoder_target_tokens"])
+def test_ids_of_another_vocabulary_are_refused_before_training(tmp_path, base, source, name):
+    """JAX would take another row of the embedding without a word."""
+    odd = batch()
+    odd[name][1, 2] = CONFIG.vocab_size
+    message = rf"the token id 32 \({name}\), but the model has embeddings for 32 ids only"
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, 2, initial_params=base, **{source: lambda: [odd]})
+    assert not (tmp_path / "checkpoints").exists() or not list((tmp_path / "checkpoints").iterdir())
+    odd[name][1, 2] = -1
+    with pytest.raises(UserError, match="the token id -1"):
+        run(tmp_path, 2, initial_params=base, **{source: lambda: [odd]})
+
+
+def test_placeholders_of_prompts_are_ids_of_the_encoder_alone():
+    config = dataclasses.replace(CONFIG, prompt_length=2, num_prompts=2)
+    fine, odd = batch(), batch()
+    fine["encoder_input_tokens"][0, :2] = (34, 35)
+    check_ids(fine, config)
+    odd["encoder_input_tokens"][0, 0] = 36
+    for wrong, settings in ((odd, config), (fine, CONFIG)):
+        with pytest.raises(UserError, match="encoder_input_tokens"):
+            check_ids(wrong, settings)
+    fine["decoder_target_tokens"][0, 0] = 32
+    with pytest.raises(UserError, match="decoder_target_tokens"):
+        check_ids(fine, config)
 
 
 def test_a_dataset_config_compiles_before_its_first_batch(tmp_path, base, monkeypatch):
