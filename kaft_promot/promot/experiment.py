@@ -63,6 +63,11 @@ def rows_of(folder: pathlib.Path, seed: int, file: str = ROWS) -> list[Row]:
     for row in read_rows(folder / f"seed{seed}" / file).samples:
         if file == CURVES:
             arm, _, step = row["arm"].partition("@")
+            if not step.isdecimal():
+                raise UserError(
+                    f"{folder / f'seed{seed}' / file}: the arm {row['arm']!r} names no step; "
+                    "delete the file"
+                )
             row = {**row, "arm": arm, "step": int(step)}
         rows.append({**row, "seed": seed})
     return rows
@@ -82,20 +87,27 @@ def claim(
     Raises:
       UserError: the file is damaged or holds other settings.
     """
-    if path.is_file() and any(path.parent.glob(work)):
+    described = dict(described)
+    found: Any = None
+    if path.is_file():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise UserError(f"{path}: not valid JSON ({error}); delete the folder") from error
+    if found == described:
+        return
+    if found is not None and any(path.parent.glob(work)):
+        if not isinstance(found, dict):
+            raise UserError(f"{path}: holds no settings; delete the folder")
         for name in described:
             if name not in free and found.get(name) != described[name]:
                 raise UserError(
                     f"{path}: this folder was made with another {name} "
                     f"({found.get(name)}, now {described[name]}); "
-                    "choose another --output or delete the folder"
+                    "choose another folder or delete this one"
                 )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(dict(described), path)
+    write_json(described, path)
 
 
 def _say(what: str) -> None:
@@ -108,7 +120,9 @@ def _check(settings: Promot) -> None:
 
     target = get_mixture_or_task(settings.target, settings.module)
     output_share.format_of(settings.target)
-    suites.get(settings.suite, settings.suite_module)
+    suites.get(settings.suite, settings.suite_module).load(dict(settings.suite_data))
+    if settings.grounding_data is not None:
+        suites.get("grounding").load(settings.grounding_data)
     for split in ("train", "validation", settings.test_split):
         if split not in target.splits:
             raise UserError(
