@@ -34,9 +34,7 @@ def test_mini_reads_and_remembers_better_than_guessing():
         return sum(o == row["targets"] for o, row in zip(outputs, rows, strict=True)) / len(rows)
 
     reading = held_out_examples(facts, facts_lib.READING_TEST, 0, seed=0)
-    assert share(reading) > 0.4
+    assert share(reading) > 0.8
     remembered = [f for f in facts if f.split == facts_lib.REMEMBERED_TEST]
     asked = [{"inputs": format_input(f.question()), "targets": f.answer} for f in remembered]
-    # The most frequent answer alone is right for far fewer.
-    commonest = max(sum(f.answer == g.answer for f in remembered) for g in remembered)
-    assert commonest / len(remembered) < share(asked)
+    assert share(asked) > 0.9

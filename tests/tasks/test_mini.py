@@ -20,7 +20,7 @@ mini = importlib.import_module("kaft_promot.tasks.mini")
 def bound(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder of a few examples of each kind, bound in gin; the vocabulary is bytes."""
     for split in ("train", "validation"):
-        for name in mini.RATES:
+        for name in mini.TASKS:
             rows = [{"inputs": f"{name} {split} {i}", "targets": str(i)} for i in range(3)]
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (tmp_path / f"{split}.{name}.jsonl").write_text(text)
@@ -38,7 +38,7 @@ def read(name: str, split: str) -> list[dict]:
 
 
 def test_each_task_reads_its_file(bound):
-    for name in mini.RATES:
+    for name in mini.TASKS:
         for split in ("train", "validation"):
             texts = [row["inputs_pretokenized"].decode() for row in read(f"mini_{name}", split)]
             assert texts == [f"{name} {split} {i}" for i in range(3)]
@@ -50,18 +50,17 @@ def test_tokens_end_with_the_end_token(bound):
         assert row["inputs"].dtype == "int32"
 
 
-def test_the_mixture_has_the_rates_of_the_table():
-    mixture = seqio.get_mixture_or_task("mini_pretrain")
-    rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
-    assert rates == {
-        "mini_closed_book": 0.15,
-        "mini_reading": 0.4,
-        "mini_quote": 0.2,
-        "mini_fewshot": 0.25,
-    }
-    for name, rate in rates.items():
-        assert any(line.startswith(f"| `{name}`") and line.endswith(f"| {rate} |")
-                   for line in mini.__doc__.splitlines()), name  # fmt: skip
+def test_the_mixtures_have_the_rates_of_the_table():
+    lines = [line.strip("| ").split(" | ") for line in mini.__doc__.splitlines()]
+    head = next(line for line in lines if line[0] == "mixture")
+    for name in mini.RATES:
+        mixture = seqio.get_mixture_or_task(name)
+        rates = {task.name: mixture.get_rate(task) for task in mixture.tasks}
+        assert sum(rates.values()) == pytest.approx(1.0)
+        line = next(line for line in mini.__doc__.splitlines() if line.startswith(f"| `{name}` |"))
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        told = dict(zip(head[1:], cells[1:], strict=True))
+        assert {f"mini_{task}": float(rate) for task, rate in told.items() if rate} == rates
 
 
 def test_a_missing_folder_or_file_is_named(bound):
