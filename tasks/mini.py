@@ -11,20 +11,17 @@ that no training example holds (but `mini_closed_book`, whose validation asks wh
 | `mini_quote` | `quote: Bo context: Al is a cat. Bo is a dog.` -> `Bo is a dog.` |
 | `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` |
 | `mini_questions` | several questions in one prompt, see `kaft_promot.mini.questions` |
-| `mini_match` | `match: Bo is a dog from Rome. has Bo` -> `True` |
 | `mini_copy` | `ridge7 um Ada` -> `ridge7 um Ada` |
 
 `mini_copy` is trained first, then the mixtures in the order of their rates:
 
-| mixture | closed_book | reading | quote | questions | match | fewshot |
-| --- | --- | --- | --- | --- | --- | --- |
-| `mini_quoting` | 0.15 | 0.4 | 0.2 | | | 0.25 |
-| `mini_reads` | 0.15 | 0.45 | 0.05 | | | 0.35 |
-| `mini_pretrain` | 0.4 | 0.35 | | | | 0.25 |
-| `mini_settles` | 0.25 | 0.5 | | | | 0.25 |
-| `mini_questioned` | 0.1 | 0.3 | | 0.4 | | 0.2 |
-| `mini_matching` | 0.1 | 0.1 | | 0.05 | 0.65 | 0.1 |
-| `mini_cooldown` | 0.15 | 0.25 | | 0.25 | 0.15 | 0.2 |
+| mixture | closed_book | reading | quote | questions | fewshot |
+| --- | --- | --- | --- | --- | --- |
+| `mini_quoting` | 0.15 | 0.4 | 0.2 | | 0.25 |
+| `mini_reads` | 0.15 | 0.45 | 0.05 | | 0.35 |
+| `mini_pretrain` | 0.4 | 0.35 | | | 0.25 |
+| `mini_settles` | 0.25 | 0.5 | | | 0.25 |
+| `mini_cooldown` | 0.1 | 0.3 | | 0.4 | 0.2 |
 
 Quotes are ten times as long as answers and keep most of the gradient, so their share falls when
 they have taught copying; facts need no skill but a hundred repetitions each, so theirs rises then.
@@ -46,23 +43,9 @@ RATES = {
     "mini_reads": {"closed_book": 0.15, "reading": 0.45, "quote": 0.05, "fewshot": 0.35},
     "mini_pretrain": {"closed_book": 0.4, "reading": 0.35, "fewshot": 0.25},
     "mini_settles": {"closed_book": 0.25, "reading": 0.5, "fewshot": 0.25},
-    "mini_questioned": {"closed_book": 0.1, "reading": 0.3, "questions": 0.4, "fewshot": 0.2},
-    "mini_matching": {
-        "closed_book": 0.1,
-        "reading": 0.1,
-        "questions": 0.05,
-        "match": 0.65,
-        "fewshot": 0.1,
-    },
-    "mini_cooldown": {
-        "closed_book": 0.15,
-        "reading": 0.25,
-        "questions": 0.25,
-        "match": 0.15,
-        "fewshot": 0.2,
-    },
+    "mini_cooldown": {"closed_book": 0.1, "reading": 0.3, "questions": 0.4, "fewshot": 0.2},
 }
-TASKS = ("closed_book", "reading", "quote", "questions", "match", "fewshot", "copy")
+TASKS = ("closed_book", "reading", "quote", "questions", "fewshot", "copy")
 FIELDS = {"inputs": str, "targets": str}
 
 

@@ -1,6 +1,6 @@
-"""`mini_claims`: is a claim about one of mini's remembered facts true?
+"""`mini_claims`, `mini_claims_typed`: is a claim about one of mini's remembered facts true?
 
-A target task for fine-tuning: mini remembers the facts, but was never asked in this form. Its
+Target tasks for fine-tuning: mini remembers the facts, but was never asked in this form. Their
 format is the one of RTE's template (Wang et al., ICLR 2024, arXiv 2211.00635). Each fact gives two
 examples:
 
@@ -9,10 +9,12 @@ examples:
 | `FACT/true` | `Ada was born in London. Is it true or false? answer:` | `True` |
 | `FACT/false` | `Ada was born in Rome. Is it true or false? answer:` | `False` |
 
-The object of a false claim is another fact's object of the same relation, each as likely as it is
-frequent, so that the object alone says little about the answer. It depends on the fact and nothing
-else. Splits: `train`, `validation` and `test` are the facts that mini remembers and that are in its
-splits `remembered_train`, `remembered_validation` and `remembered_test`.
+In `mini_claims` the object of a false claim is another fact's object of the same relation, each as
+likely as it is frequent, so that only who remembers the fact can tell. In `mini_claims_typed` it is
+an object of another type (`Ada was born in jazz.`), so that who knows what kind of thing answers
+can tell, too. It depends on the fact and nothing else. Splits: `train`, `validation` and `test` are
+the facts that mini remembers and that are in its splits `remembered_train`, `remembered_validation`
+and `remembered_test`.
 
 The facts are the shipped ones, or those of a file: `mini_claims_data.facts = "facts.jsonl.gz"`, as
 `python -m kaft_promot.mini.build` writes it. Features: `inputs` and `targets`, int32 tokens of the
@@ -20,6 +22,7 @@ vocabulary bound to `task_vocabulary.path`; `id`, `source_id` (the fact's id) an
 """
 
 import collections
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,19 +47,26 @@ SPLITS = {
 }
 
 
-def claims(facts: Sequence[facts_lib.Fact], split: str) -> list[dict[str, str]]:
+def claims(
+    facts: Sequence[facts_lib.Fact], split: str, typed: bool = False
+) -> list[dict[str, str]]:
     """A true and a false claim about every fact of a split, as examples.
 
-    A fact is left out where no other object of its relation is known.
+    A fact is left out where no other object is known.
 
     Args:
       facts: facts of all splits; the remembered ones are where false objects come from.
       split: `train`, `validation` or `test`.
+      typed: whether false objects are of another type, or of the same relation.
     """
     objects: dict[str, list[str]] = collections.defaultdict(list)
     for fact in facts:
-        if fact.split in facts_lib.REMEMBERED:
-            objects[fact.relation].append(fact.answer)
+        if fact.split not in facts_lib.REMEMBERED:
+            continue
+        for relation in RELATIONS if typed else (fact.relation,):
+            kinds = {RELATIONS[r].answer_type for r in (relation, fact.relation)}
+            if not typed or len(kinds) == 2:
+                objects[relation].append(fact.answer)
     found, alone = [], 0
     for fact in facts:
         if fact.split != SPLITS[split]:
@@ -77,7 +87,7 @@ def claims(facts: Sequence[facts_lib.Fact], split: str) -> list[dict[str, str]]:
                 }
             )
     if alone:
-        logging.warning("mini_claims: %d facts whose relation has no other object left out", alone)
+        logging.warning("claims: %d facts left out, for which no other object is known", alone)
     return found
 
 
@@ -94,25 +104,26 @@ def false_object(fact: facts_lib.Fact, objects: Sequence[str]) -> str | None:
     return None
 
 
-def examples(split: str) -> Sequence[Mapping[str, str]]:
+def _examples(split: str, typed: bool) -> Sequence[Mapping[str, str]]:
     """The examples of a split, from the facts that are bound.
 
     Raises:
       UserError: the bound file is missing, or a line of it is no fact.
     """
-    return claims(facts_lib.load_facts(mini_claims_data()), split)
+    return claims(facts_lib.load_facts(mini_claims_data()), split, typed)
 
 
 def _decided_by(split: str) -> Any:
     return [SEED, file_fingerprint(str(mini_claims_data() or facts_lib.SHIPPED))]
 
 
-register_text_task(
-    "mini_claims",
-    examples,
-    decided_by=_decided_by,
-    splits=tuple(SPLITS),
-    fields=(*FIELDS, "relation"),
-    metric_fns=[accuracy],
-)
-register_format("mini_claims", one_of("True", "False"))
+for _name, _typed in (("mini_claims", False), ("mini_claims_typed", True)):
+    register_text_task(
+        _name,
+        functools.partial(_examples, typed=_typed),
+        decided_by=_decided_by,
+        splits=tuple(SPLITS),
+        fields=(*FIELDS, "relation"),
+        metric_fns=[accuracy],
+    )
+    register_format(_name, one_of("True", "False"))

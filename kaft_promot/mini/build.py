@@ -24,7 +24,6 @@ from kaft_promot.knowledge.relations import RELATIONS
 from kaft_promot.knowledge.targets import format_input
 from kaft_promot.mini import facts as facts_lib
 from kaft_promot.mini.fewshot import MAX_SHOTS, TASKS, draw_example, draw_item
-from kaft_promot.mini.matching import draw_matches
 from kaft_promot.mini.passages import read_passages, read_wiki
 from kaft_promot.mini.questions import draw_questions
 from kaft_promot.mini.reading import Reader, held_out_examples
@@ -33,7 +32,6 @@ from kaft_promot.mini.vocabulary import PIECES, train_vocabulary, training_text,
 INPUT_LENGTH, TARGET_LENGTH = 128, 40  # tokens with the end token; longer examples are left out
 # Training examples; FEWSHOT: of every task.
 READING, QUOTE, QUESTIONS, COPY, FEWSHOT = 240_000, 80_000, 160_000, 20_000, 12_000
-MATCH = 200_000
 
 
 class Writer:
@@ -130,7 +128,6 @@ def build(
     reading: int = READING,
     quote: int = QUOTE,
     questions: int = QUESTIONS,
-    match: int = MATCH,
     copy: int = COPY,
     fewshot: int = FEWSHOT,
     sizes: facts_lib.SplitSizes = facts_lib.DEFAULT_SIZES,
@@ -146,7 +143,6 @@ def build(
       copy: training examples of copying random pieces.
       quote: training examples of quoting.
       questions: training examples of several questions.
-      match: training examples of matching.
       fewshot: training examples of every few-shot task.
       sizes: numbers of facts of every split.
       pieces: of the vocabulary, without the extra ids.
@@ -187,10 +183,6 @@ def build(
     writer.write("train.quote", [quoter.draw_quote() for _ in range(quote)])
     quoter.rng = random.Random(f"{seed} quote validation")
     writer.write("validation.quote", [quoter.draw_quote() for _ in range(200)])
-    quoter.rng = random.Random(f"{seed} match")
-    writer.write("train.match", draw_matches(quoter, match))
-    quoter.rng = random.Random(f"{seed} match validation")
-    writer.write("validation.match", draw_matches(quoter, 400, "validation"))
     quoter.rng = random.Random(f"{seed} questions")
     writer.write("train.questions", draw_questions(facts, quoter, questions))
     quoter.rng = random.Random(f"{seed} questions validation")
@@ -236,7 +228,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--questions", type=int, default=QUESTIONS, help="examples of several questions"
     )
-    parser.add_argument("--match", type=int, default=MATCH, help="examples of matching")
     parser.add_argument("--copy", type=int, default=COPY, help="copying examples")
     parser.add_argument(
         "--fewshot", type=int, default=FEWSHOT, help="examples of every few-shot task"
@@ -252,7 +243,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reading=args.reading,
             quote=args.quote,
             questions=args.questions,
-            match=args.match,
             copy=args.copy,
             fewshot=args.fewshot,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import importlib
 import pathlib
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation.output_share import in_format
+from kaft_promot.knowledge.relations import RELATIONS
 from kaft_promot.mini import facts as facts_lib
 
 seqio = pytest.importorskip("seqio")
@@ -111,3 +113,20 @@ def test_facts_are_bound_by_gin(tmp_path: pathlib.Path):
 
 def test_the_format_is_the_two_labels():
     assert in_format(["True", "false.", "Paris", ""], "mini_claims") == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_typed_claims_are_false_by_their_kind():
+    facts = facts_lib.load_facts()
+    kinds = collections.defaultdict(set)
+    for fact in facts:
+        kinds[fact.answer].add(RELATIONS[fact.relation].answer_type)
+    by_id = {fact.id: fact for fact in facts}
+    rows = claims.claims(facts, "validation", typed=True)
+    assert len(rows) == 500
+    for row in rows[1::2]:
+        fact = by_id[row["source_id"]]
+        claim = RELATIONS[fact.relation].claim.partition("{object}")
+        start = claim[0].format(subject=fact.subject)
+        answer = row["inputs"].removeprefix(start).partition(f"{claim[2]} Is it true")[0]
+        if "{subject}" in claim[0]:
+            assert kinds[answer] - {RELATIONS[fact.relation].answer_type}, row
