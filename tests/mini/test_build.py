@@ -43,6 +43,7 @@ def built(trex_part, sizes, passages, tmp_path_factory):
         folder / "out",
         reading=400,
         quote=50,
+        questions=60,
         copy=40,
         fewshot=10,
         sizes=sizes,
@@ -58,7 +59,7 @@ def rows_of(path):
 def test_every_file_is_there_and_within_the_lengths(built):
     vocabulary = SentencePieceVocabulary(built / "vocab.model")
     files = sorted(built.glob("*.jsonl")) + sorted(built.glob("fewshot/*.jsonl"))
-    assert len(files) == 11 + 2 * len(TASKS)
+    assert len(files) == 13 + 2 * len(TASKS)
     for file in files:
         rows = rows_of(file)
         assert rows, file
@@ -70,6 +71,8 @@ def test_every_file_is_there_and_within_the_lengths(built):
     assert statistics["files"]["train.fewshot"]["examples"] == 10 * len(TASKS)
     quotes = statistics["files"]["train.quote"]
     assert quotes["examples"] + quotes["too_long"] == 50
+    questions = statistics["files"]["train.questions"]
+    assert questions["examples"] + questions["too_long"] == 60
 
 
 def test_the_vocabulary_is_t5s_and_knows_every_text(built):
@@ -123,12 +126,14 @@ def test_every_size_has_its_flag(tmp_path, monkeypatch):
     told = {}
     monkeypatch.setattr(build_lib, "build", lambda *_, **sizes: told.update(sizes) or {})
     arguments = ["--trex", "t", "--wiki", "w", "--output", str(tmp_path)]
-    assert build_lib.main([*arguments, "--reading=1", "--quote=2", "--copy=4", "--fewshot=3"]) == 0
-    assert told == {"reading": 1, "quote": 2, "copy": 4, "fewshot": 3}
+    sizes = ["--reading=1", "--quote=2", "--copy=4", "--fewshot=3", "--questions=5"]
+    assert build_lib.main([*arguments, *sizes]) == 0
+    assert told == {"reading": 1, "quote": 2, "copy": 4, "fewshot": 3, "questions": 5}
     build_lib.main(arguments)
     assert told == {
         "reading": 240_000,
         "quote": 80_000,
+        "questions": 160_000,
         "copy": 20_000,
         "fewshot": 12_000,
     }
