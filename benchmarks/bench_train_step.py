@@ -100,10 +100,9 @@ def main() -> None:
         WORKERS[sys.argv[1]]()
         return
     names = {"kaft-promot": sys.executable}
-    names["kaft-promot" + rivals.SMALL_PAGES] = sys.executable
     python = rivals.torch_python()
     if python:
-        names["Hugging Face"] = names["Hugging Face" + rivals.SMALL_PAGES] = python
+        names["Hugging Face"] = python
     else:
         print("no PyTorch here: set BENCH_TORCH_PYTHON to a Python with torch and transformers")
     rivals.compare("Training step, 11.5 M parameters, CPU", __file__, names, rounds=5, unit="step")

@@ -17,9 +17,6 @@ import sys
 import time
 from collections.abc import Callable
 
-from kaft_promot.huge_pages import VALUE, VARIABLE
-
-SMALL_PAGES = ", small pages"  # ends the name of a worker that gets no huge pages
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -33,10 +30,8 @@ def torch_python() -> str | None:
 class Worker:
     """A running worker process."""
 
-    def __init__(self, python: str, script: str, name: str, huge_pages: bool):
+    def __init__(self, python: str, script: str, name: str):
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)}
-        if huge_pages:
-            environment[VARIABLE] = VALUE
         self._process = subprocess.Popen(
             [python, script, name],
             stdin=subprocess.PIPE,
@@ -89,26 +84,22 @@ def compare(what: str, script: str, names: dict[str, str], rounds: int, unit: st
     Args:
       what: the heading.
       script: path of the worker script.
-      names: worker name -> the Python that runs it; the first one is ours. All get their memory in
-        huge pages, as the verbs of the command line do, but those called `... , small pages`.
+      names: worker name -> the Python that runs it; the first one is ours.
       rounds: turns that each gets.
       unit: what one piece of work is.
     """
-    workers = {
-        name: Worker(python, script, name.removesuffix(SMALL_PAGES), not name.endswith(SMALL_PAGES))
-        for name, python in names.items()
-    }
+    workers = {name: Worker(python, script, name) for name, python in names.items()}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, worker in workers.items():
             seconds[name].append(worker.work())
     print(f"\n{what} ({rounds} interleaved rounds)")
-    print(f"{'':26}{'s/' + unit + ' median':>20}{'min':>8}{'max':>8}{'peak GB':>9}  ratio to ours")
+    print(f"{'':16}{'s/' + unit + ' median':>20}{'min':>8}{'max':>8}{'peak GB':>9}  ratio to ours")
     ours = seconds[next(iter(names))]
     for name, values in seconds.items():
         pairs = sorted(theirs / mine for theirs, mine in zip(values, ours, strict=True))
         ratio = f"{statistics.median(pairs):.2f} [{pairs[0]:.2f}, {pairs[-1]:.2f}]"
         print(
-            f"{name:26}{statistics.median(values):20.3f}{min(values):8.3f}{max(values):8.3f}"
+            f"{name:16}{statistics.median(values):20.3f}{min(values):8.3f}{max(values):8.3f}"
             f"{workers[name].close():9.2f}  {ratio}"
         )

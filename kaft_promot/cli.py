@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from kaft_promot import __version__, huge_pages
+from kaft_promot import __version__
 from kaft_promot.errors import UserError
 from kaft_promot.verbs import VERBS
 
@@ -31,10 +31,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb (default: the process's arguments) and returns the exit status."""
     try:
-        if arguments is None:
-            _run(sys.argv[1:], own_process=True)
-        else:
-            _run(list(arguments))
+        _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
         return 0
     except UserError as error:
@@ -63,7 +60,7 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
-def _run(arguments: list[str], own_process: bool = False) -> None:
+def _run(arguments: list[str]) -> None:
     parser = _parser()
     if not arguments:
         parser.print_help()
@@ -75,8 +72,6 @@ def _run(arguments: list[str], own_process: bool = False) -> None:
         arguments, bindings = split_gin_flags(arguments)
     options = parser.parse_args(arguments)
     options.bindings = bindings
-    if own_process and options.computes:
-        huge_pages.restart()
     options.run(options)
 
 
@@ -101,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         verb.add_flags(child)
-        child.set_defaults(run=verb.run, computes=verb.computes)
+        child.set_defaults(run=verb.run)
     return parser
 
 

@@ -25,7 +25,7 @@ explains the names. Names that nothing uses are errors."""
 class Verb:
     """One verb: `run` gets the parsed flags that `add_flags` declared.
 
-    `uses_gin` says whether it takes `--gin.NAME=VALUE`, `computes` whether it runs the network.
+    `uses_gin` says whether it takes `--gin.NAME=VALUE`.
     """
 
     name: str
@@ -35,7 +35,6 @@ class Verb:
     add_flags: Callable[[argparse.ArgumentParser], None]
     details: str = ""
     uses_gin: bool = False
-    computes: bool = False
 
 
 def train(options: argparse.Namespace) -> None:
@@ -206,7 +205,6 @@ VERBS: Sequence[Verb] = (
         run=quickstart,
         add_flags=flags.quickstart_flags,
         uses_gin=True,
-        computes=True,
     ),
     Verb(
         name="probe",
@@ -215,7 +213,6 @@ VERBS: Sequence[Verb] = (
         "--output=answers.jsonl",
         run=probe,
         add_flags=flags.probe_flags,
-        computes=True,
     ),
     Verb(
         name="augment",
@@ -236,7 +233,6 @@ VERBS: Sequence[Verb] = (
         add_flags=flags.gin_flags,
         details=_GIN_FLAGS.format(file="runs/train.gin"),
         uses_gin=True,
-        computes=True,
     ),
     Verb(
         name="eval",
@@ -247,7 +243,6 @@ VERBS: Sequence[Verb] = (
         add_flags=flags.gin_flags,
         details=_GIN_FLAGS.format(file="runs/eval.gin"),
         uses_gin=True,
-        computes=True,
     ),
     Verb(
         name="infer",
@@ -258,7 +253,6 @@ VERBS: Sequence[Verb] = (
         add_flags=flags.gin_flags,
         details=_GIN_FLAGS.format(file="runs/infer.gin"),
         uses_gin=True,
-        computes=True,
     ),
     Verb(
         name="promot",
@@ -269,7 +263,6 @@ VERBS: Sequence[Verb] = (
         add_flags=flags.gin_flags,
         details=_GIN_FLAGS.format(file="recipes/promot.gin"),
         uses_gin=True,
-        computes=True,
     ),
     Verb(
         name="report",
