@@ -63,10 +63,13 @@ def claims(
     for fact in facts:
         if fact.split not in facts_lib.REMEMBERED:
             continue
-        for relation in RELATIONS if typed else (fact.relation,):
-            kinds = {RELATIONS[r].answer_type for r in (relation, fact.relation)}
-            if not typed or len(kinds) == 2:
-                objects[relation].append(fact.answer)
+        if not typed:
+            objects[fact.relation].append(fact.answer)
+            continue
+        own = RELATIONS[fact.relation].answer_type
+        for relation in RELATIONS.values():
+            if relation.answer_type != own:
+                objects[relation.id].append(fact.answer)
     found, alone = [], 0
     for fact in facts:
         if fact.split != SPLITS[split]:
