@@ -11,17 +11,19 @@ that no training example holds (but `mini_closed_book`, whose validation asks wh
 | `mini_quote` | `quote: Bo context: Al is a cat. Bo is a dog.` -> `Bo is a dog.` |
 | `mini_fewshot` | `first: cat dog = cat ; first: red hen =` -> `red` |
 | `mini_questions` | several questions in one prompt, see `kaft_promot.mini.questions` |
+| `mini_names` | `which: Al ; Bo context: Bo is a dog.` -> `Bo` (`kaft_promot.mini.matching`) |
+| `mini_options` | `question: Who is Bo? A cat B dog` -> `B` (`kaft_promot.mini.options`) |
 | `mini_copy` | `ridge7 um Ada` -> `ridge7 um Ada` |
 
 `mini_copy` is trained first, then the mixtures in the order of their rates:
 
-| mixture | closed_book | reading | quote | questions | fewshot |
-| --- | --- | --- | --- | --- | --- |
-| `mini_quoting` | 0.15 | 0.4 | 0.2 | | 0.25 |
-| `mini_reads` | 0.15 | 0.45 | 0.05 | | 0.35 |
-| `mini_pretrain` | 0.4 | 0.35 | | | 0.25 |
-| `mini_settles` | 0.25 | 0.5 | | | 0.25 |
-| `mini_cooldown` | 0.1 | 0.3 | | 0.4 | 0.2 |
+| mixture | closed_book | reading | quote | questions | names | options | fewshot |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+| `mini_quoting` | 0.15 | 0.4 | 0.2 | | | | 0.25 |
+| `mini_reads` | 0.15 | 0.45 | 0.05 | | | | 0.35 |
+| `mini_pretrain` | 0.4 | 0.35 | | | | | 0.25 |
+| `mini_settles` | 0.25 | 0.5 | | | | | 0.25 |
+| `mini_cooldown` | 0.08 | 0.17 | | 0.25 | 0.2 | 0.15 | 0.15 |
 
 Quotes are ten times as long as answers and keep most of the gradient, so their share falls when
 they have taught copying; facts need no skill but a hundred repetitions each, so theirs rises then.
@@ -43,9 +45,16 @@ RATES = {
     "mini_reads": {"closed_book": 0.15, "reading": 0.45, "quote": 0.05, "fewshot": 0.35},
     "mini_pretrain": {"closed_book": 0.4, "reading": 0.35, "fewshot": 0.25},
     "mini_settles": {"closed_book": 0.25, "reading": 0.5, "fewshot": 0.25},
-    "mini_cooldown": {"closed_book": 0.1, "reading": 0.3, "questions": 0.4, "fewshot": 0.2},
+    "mini_cooldown": {
+        "closed_book": 0.08,
+        "reading": 0.17,
+        "questions": 0.25,
+        "names": 0.2,
+        "options": 0.15,
+        "fewshot": 0.15,
+    },
 }
-TASKS = ("closed_book", "reading", "quote", "questions", "fewshot", "copy")
+TASKS = ("closed_book", "reading", "quote", "questions", "names", "options", "fewshot", "copy")
 FIELDS = {"inputs": str, "targets": str}
 
 

@@ -24,6 +24,8 @@ from kaft_promot.knowledge.relations import RELATIONS
 from kaft_promot.knowledge.targets import format_input
 from kaft_promot.mini import facts as facts_lib
 from kaft_promot.mini.fewshot import MAX_SHOTS, TASKS, draw_example, draw_item
+from kaft_promot.mini.matching import draw_names
+from kaft_promot.mini.options import draw_options
 from kaft_promot.mini.passages import read_passages, read_wiki
 from kaft_promot.mini.questions import draw_questions
 from kaft_promot.mini.reading import Reader, held_out_examples
@@ -31,7 +33,8 @@ from kaft_promot.mini.vocabulary import PIECES, train_vocabulary, training_text,
 
 INPUT_LENGTH, TARGET_LENGTH = 128, 40  # tokens with the end token; longer examples are left out
 # Training examples; FEWSHOT: of every task.
-READING, QUOTE, QUESTIONS, COPY, FEWSHOT = 240_000, 80_000, 160_000, 20_000, 12_000
+READING, QUOTE, COPY, FEWSHOT = 240_000, 80_000, 20_000, 12_000
+NAMES, QUESTIONS, OPTIONS = 120_000, 160_000, 100_000
 
 
 class Writer:
@@ -127,7 +130,9 @@ def build(
     *,
     reading: int = READING,
     quote: int = QUOTE,
+    names: int = NAMES,
     questions: int = QUESTIONS,
+    options: int = OPTIONS,
     copy: int = COPY,
     fewshot: int = FEWSHOT,
     sizes: facts_lib.SplitSizes = facts_lib.DEFAULT_SIZES,
@@ -142,7 +147,9 @@ def build(
       reading: training examples of reading.
       copy: training examples of copying random pieces.
       quote: training examples of quoting.
+      names: training examples of matching names.
       questions: training examples of several questions.
+      options: training examples of proposed answers.
       fewshot: training examples of every few-shot task.
       sizes: numbers of facts of every split.
       pieces: of the vocabulary, without the extra ids.
@@ -183,10 +190,18 @@ def build(
     writer.write("train.quote", [quoter.draw_quote() for _ in range(quote)])
     quoter.rng = random.Random(f"{seed} quote validation")
     writer.write("validation.quote", [quoter.draw_quote() for _ in range(200)])
+    quoter.rng = random.Random(f"{seed} match")
+    writer.write("train.names", draw_names(quoter, names))
+    quoter.rng = random.Random(f"{seed} match validation")
+    writer.write("validation.names", draw_names(quoter, 400, "validation"))
     quoter.rng = random.Random(f"{seed} questions")
     writer.write("train.questions", draw_questions(facts, quoter, questions))
     quoter.rng = random.Random(f"{seed} questions validation")
     writer.write("validation.questions", draw_questions(facts, quoter, 200))
+    quoter.rng = random.Random(f"{seed} options")
+    writer.write("train.options", draw_options(facts, quoter, options))
+    quoter.rng = random.Random(f"{seed} options validation")
+    writer.write("validation.options", draw_options(facts, quoter, 300))
     for name, split in (
         ("validation", facts_lib.READING_VALIDATION),
         ("test", facts_lib.READING_TEST),
@@ -225,9 +240,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reading", type=int, default=READING, help="reading examples")
     parser.add_argument("--quote", type=int, default=QUOTE, help="quoting examples")
+    parser.add_argument("--names", type=int, default=NAMES, help="examples of matching names")
     parser.add_argument(
         "--questions", type=int, default=QUESTIONS, help="examples of several questions"
     )
+    parser.add_argument("--options", type=int, default=OPTIONS, help="examples of proposed answers")
     parser.add_argument("--copy", type=int, default=COPY, help="copying examples")
     parser.add_argument(
         "--fewshot", type=int, default=FEWSHOT, help="examples of every few-shot task"
@@ -242,7 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.seed,
             reading=args.reading,
             quote=args.quote,
+            names=args.names,
             questions=args.questions,
+            options=args.options,
             copy=args.copy,
             fewshot=args.fewshot,
         )

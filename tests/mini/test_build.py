@@ -44,6 +44,8 @@ def built(trex_part, sizes, passages, tmp_path_factory):
         reading=400,
         quote=50,
         questions=60,
+        names=50,
+        options=40,
         copy=40,
         fewshot=10,
         sizes=sizes,
@@ -59,7 +61,7 @@ def rows_of(path):
 def test_every_file_is_there_and_within_the_lengths(built):
     vocabulary = SentencePieceVocabulary(built / "vocab.model")
     files = sorted(built.glob("*.jsonl")) + sorted(built.glob("fewshot/*.jsonl"))
-    assert len(files) == 13 + 2 * len(TASKS)
+    assert len(files) == 17 + 2 * len(TASKS)
     for file in files:
         rows = rows_of(file)
         assert rows, file
@@ -126,14 +128,32 @@ def test_every_size_has_its_flag(tmp_path, monkeypatch):
     told = {}
     monkeypatch.setattr(build_lib, "build", lambda *_, **sizes: told.update(sizes) or {})
     arguments = ["--trex", "t", "--wiki", "w", "--output", str(tmp_path)]
-    sizes = ["--reading=1", "--quote=2", "--copy=4", "--fewshot=3", "--questions=5"]
+    sizes = [
+        "--reading=1",
+        "--quote=2",
+        "--copy=4",
+        "--fewshot=3",
+        "--questions=5",
+        "--names=6",
+        "--options=7",
+    ]
     assert build_lib.main([*arguments, *sizes]) == 0
-    assert told == {"reading": 1, "quote": 2, "copy": 4, "fewshot": 3, "questions": 5}
+    assert told == {
+        "reading": 1,
+        "quote": 2,
+        "copy": 4,
+        "fewshot": 3,
+        "questions": 5,
+        "names": 6,
+        "options": 7,
+    }
     build_lib.main(arguments)
     assert told == {
         "reading": 240_000,
         "quote": 80_000,
         "questions": 160_000,
+        "names": 120_000,
+        "options": 100_000,
         "copy": 20_000,
         "fewshot": 12_000,
     }

@@ -38,25 +38,33 @@ def reader_of(facts, seed=0):
     return reader
 
 
-def test_contexts_answer_their_own_question_and_none_other(facts):
+def test_contexts_answer_one_question_and_name_the_subject_of_no_other(facts):
     remembered = {f.subject: f.answer for f in facts if f.split in REMEMBERED}
     forms = set()
     for row in draw_questions(facts, reader_of(facts), 300):
         asked = row["inputs"].split("question: ")[1:]
+        contexts = [q.partition(" context: ")[2].partition(" answer: ")[0] for q in asked]
+        context = next(filter(None, contexts), "")
         wanted = iter(row["targets"].split(BOTH))
-        for question in asked:
-            text, _, told = question.partition(" answer: ")
-            answer = told.strip() or next(wanted)
-            text, _, context = text.partition(" context: ")
-            if context:
-                assert find_words(answer, context)
+        together = BOTH in row["targets"]
+        places, read = [], 0
+        for place, question in enumerate(asked):
+            told = question.partition(" answer: ")[2].strip()
+            answer = told or next(wanted)
+            text = question.partition(" context: ")[0].partition(" answer: ")[0]
+            subject = next((n for n in remembered if find_words(n, text)), None)
+            if subject is not None and not find_words(subject, context):
+                assert answer == remembered[subject]
+                assert together or not contexts[place]
             else:
-                name = next(name for name in remembered if name in text)
-                assert all(name not in q.partition(" context: ")[2] for q in asked)
-                assert answer == remembered[name]
+                assert find_words(answer, context)
+                assert together or contexts[place]
+                read += 1
+                places.append(place)
+        assert read == bool(context)
         assert next(wanted, None) is None  # as many answers as questions without one
-        forms.add((len(asked), BOTH in row["targets"]))
-    assert {(2, False), (2, True)} <= forms
+        forms.add((len(asked), together, *places))
+    assert {(2, False, 0), (2, False, 1), (2, True, 0), (2, True, 1), (4, False)} <= forms
 
 
 def test_the_same_seed_gives_the_same_examples(facts):
