@@ -1,11 +1,12 @@
 """Evaluates a checkpoint: a suite (of KAFT records, of in-context tasks), or a SeqIO task.
 
-Sample rows are appended to `rows.jsonl`; the same command again evaluates only what is missing.
+Sample rows are appended to `rows.jsonl`; the same command again evaluates only what is missing. A
+SeqIO task is scored by its own `postprocess_fn` and `metric_fns`, as in T5X.
 """
 
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import gin
@@ -13,12 +14,10 @@ import gin
 from kaft_promot import specialize
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation import in_context as _in_context  # noqa: F401 (gin binds its settings)
-from kaft_promot.evaluation import metrics, suites
-from kaft_promot.evaluation.formatting import interval, percent
+from kaft_promot.evaluation import metrics, own_metrics, suites, task_figures
 from kaft_promot.evaluation.report import build, write_html, write_results
-from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.runner import run_suite
-from kaft_promot.evaluation.statistics import Estimate, bootstrap
+from kaft_promot.evaluation.statistics import Estimate
 from kaft_promot.evaluation.table import render
 from kaft_promot.feeding import DatasetConfig, eval_examples
 from kaft_promot.infer import checkpoint_name, load_predictor
@@ -46,6 +45,7 @@ def evaluate(
     output_share: OutputShare | None = None,
     specialization_examples: int = 128,
     bootstrap_seed: int = 0,
+    resamples: int = own_metrics.RESAMPLES,
 ) -> str:
     """Evaluates one checkpoint and writes rows, `results.json` and, with `data`, `report.html`.
 
@@ -55,7 +55,8 @@ def evaluate(
       suite: name of a suite (see `eval/`).
       data: what the suite reads; for `grounding`, a records file of `kaft-promot augment`. None
         for suites that need no data, such as `mini_in_context`.
-      dataset: a SeqIO task or mixture instead of a suite: exact match and F1 of the outputs
+      dataset: a SeqIO task or mixture instead of a suite. Each task is scored by its own
+        `metric_fns`, on their own scale; one that has none, by exact match and F1 of the outputs
         against its targets (announced sources stripped).
       arm: name of this checkpoint in rows and report.
       module: a module of the user's own that registers the suite.
@@ -69,6 +70,8 @@ def evaluate(
       specialization_examples: how many of `dataset`'s examples the divergence and the alignment are
         measured on.
       bootstrap_seed: of the intervals.
+      resamples: of the examples, for the interval of a metric that is no mean over them: each is
+        scored anew, so that fewer make a slow metric's interval quicker.
 
     Returns:
       The figures as a table.
@@ -76,6 +79,8 @@ def evaluate(
     Raises:
       UserError: for data, checkpoints and vocabularies that cannot be used.
     """
+    if resamples < 1:
+        raise UserError(f"evaluate.resamples = {resamples}: must be at least 1")
     chosen = _suite_or_task(suite, data, dataset, module)
     with_task = dataset is not None and bool(dataset.mixture_or_task_name)
     if (base_checkpoint_path or output_share) and not with_task:
@@ -113,18 +118,16 @@ def evaluate(
     )
     # Everything that was evaluated into this folder, whatever this call has added.
     results = build(rows_path, bootstrap_seed)
-    tasks = task_figures(results.rows.samples, bootstrap_seed)
+    tasks = task_figures.measure(results.rows.samples, _metrics_of, bootstrap_seed, resamples)
     specialization = _earlier(folder / "results.json")
     if signs:
         measured = {name: figure.to_json() for name, figure in signs.items()}
         specialization[arm] = specialization.get(arm, {}) | measured
-    sections = {"tasks": _plain(tasks), "specialization": specialization}
+    sections = {"tasks": tasks.to_json(), "specialization": specialization}
     write_results(results, folder, **{name: found for name, found in sections.items() if found})
     if data is None:
-        place = {task.name: number for number, task in enumerate(chosen.tasks)}
         # Rows are written longest prompt first.
-        names = sorted(tasks[arm], key=lambda name: place.get(name, len(place)))
-        figures = _task_table({name: tasks[arm][name] for name in names})
+        figures = tasks.table(arm, [task.name for task in chosen.tasks])
         return f"{figures}\n\n{specialize.table(signs)}" if signs else figures
     write_html(results, folder / "report.html")
     return render(results.estimates)
@@ -161,9 +164,11 @@ def _suite_or_task(
 
 
 def task_suite(dataset: DatasetConfig, max_examples: int | None = None) -> suites.Suite:
-    """A SeqIO task or mixture as a suite: exact match and F1 against its targets.
+    """A SeqIO task or mixture as a suite.
 
-    It loads no data of its own; examples of a mixture are told apart by their task's name.
+    It loads no data of its own; examples of a mixture are told apart by their task's name. A row's
+    scores are exact match and F1 against its target; it also holds what the task's own metrics need
+    (`own_metrics.figures`).
 
     Args:
       dataset: task, split and module.
@@ -186,7 +191,9 @@ def task_suite(dataset: DatasetConfig, max_examples: int | None = None) -> suite
 def _task_examples(
     dataset: DatasetConfig, max_examples: int | None
 ) -> Iterator[suites.EvalExample]:
-    for number, example in enumerate(eval_examples(dataset, max_examples=max_examples)):
+    from kaft_promot.feeding.seqio_door import get_mixture_or_task  # imports TensorFlow
+
+    for number, example in enumerate(eval_examples(dataset, max_examples=max_examples, raw=True)):
         for name in ("inputs_pretokenized", "targets_pretokenized"):
             if name not in example:
                 raise UserError(
@@ -195,12 +202,39 @@ def _task_examples(
                 )
         name = f"{example['task']}:{dataset.split}:{number}"
         target = example["targets_pretokenized"]
+        task = get_mixture_or_task(example["task"])
+        own = own_metrics.TaskMetrics.of(task)
         yield suites.EvalExample(
             example_id=name,
             question_id=str(example.get("source_id", example.get("id", name))),
             prompt=example["inputs_pretokenized"],
             fields={"seqio_task": example["task"], "split": dataset.split, "target": target},
+            read=_reader(task if own.postprocesses else None, target, example["raw"], dataset),
+            scored=target if own.score else None,
         )
+
+
+def _reader(
+    task: Any, target: str, example: Mapping[str, Any], dataset: DatasetConfig
+) -> Callable[[str], Mapping[str, Any]]:
+    """What adds to a row how the task reads it; `task` is None where it has no postprocess_fn."""
+    further: dict[str, Any] = {"seqio_module": dataset.module} if dataset.module else {}
+    if task is None:
+        return lambda output: further
+    # The target is read now, before anything is decoded: what fails, fails early.
+    read_target = own_metrics.postprocessed(task, target, example, is_target=True)
+
+    def read(output: str) -> Mapping[str, Any]:
+        prediction = own_metrics.postprocessed(task, output, example, is_target=False)
+        return {**further, "postprocessed": {"target": read_target, "prediction": prediction}}
+
+    return read
+
+
+def _metrics_of(name: str, module: str | None) -> own_metrics.TaskMetrics:
+    from kaft_promot.feeding.seqio_door import get_mixture_or_task
+
+    return own_metrics.TaskMetrics.of(get_mixture_or_task(name, module))
 
 
 def _read(output: str) -> Mapping[str, Any]:
@@ -214,42 +248,3 @@ def _score(row: Mapping[str, Any]) -> dict[str, float]:
         "exact_match": metrics.exact_match(row["answer"], [answer]),
         "f1": metrics.f1(row["answer"], [answer]),
     }
-
-
-def task_figures(rows: Iterable[Row], seed: int = 0) -> dict[str, dict[str, dict[str, Estimate]]]:
-    """Arm -> task -> metric -> estimate, of all rows but those of the grounding suite.
-
-    A SeqIO task is called `{task}/{split}`, a suite's task as it is.
-    """
-    by_task: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if "context_kind" not in row:
-            name = f"{row['seqio_task']}/{row['split']}" if "seqio_task" in row else row["task"]
-            by_task.setdefault((row["arm"], name), []).append(row)
-    figures: dict[str, dict[str, dict[str, Estimate]]] = {}
-    for (arm, task), of_task in by_task.items():
-        clusters = [row["question_id"] for row in of_task]
-        figures.setdefault(arm, {})[task] = {
-            metric: bootstrap([row["scores"][metric] for row in of_task], clusters, seed)
-            for metric in of_task[0]["scores"]
-        }
-    return figures
-
-
-def _plain(figures: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) -> dict[str, Any]:
-    return {
-        arm: {
-            task: {metric: estimate.to_json() for metric, estimate in of_task.items()}
-            for task, of_task in of_arm.items()
-        }
-        for arm, of_arm in figures.items()
-    }
-
-
-def _task_table(of_arm: Mapping[str, Mapping[str, Estimate]]) -> str:
-    lines = [f"{'task':30} {'metric':12} {'percent [95 % interval]':>26} {'n':>7}"]
-    for task, of_task in of_arm.items():
-        for metric, estimate in of_task.items():
-            cell = f"{percent(estimate.value)} {interval(estimate)}"
-            lines.append(f"{task:30} {metric:12} {cell:>26} {estimate.n:>7}")
-    return "\n".join(lines)

@@ -34,6 +34,14 @@ def _is_scores(value: Any) -> bool:
     )
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _is_target_and_prediction(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() >= {"target", "prediction"}
+
+
 _Check = tuple[Callable[[Any], bool], str]
 _TEXT: _Check = (_is_text, "a text")
 _TEXT_OR_NULL: _Check = (_is_text_or_null, "a text or null")
@@ -50,6 +58,12 @@ _GROUNDING: Mapping[str, _Check] = {
     "source": _TEXT_OR_NULL,
     "contextual_answers": _TEXTS,
     "gold_answers": _TEXTS,
+}
+# What a task's own metrics take (`own_metrics`); the second, where a row has it.
+_OF_SEQIO: Mapping[str, _Check] = {"prediction": _TEXT, "target": _TEXT, "split": _TEXT}
+_OF_METRICS: Mapping[str, _Check] = {
+    "postprocessed": (_is_target_and_prediction, "an object with target and prediction"),
+    "log_likelihood": (_is_number, "a number"),
 }
 _OF_ANY_SUITE: Mapping[str, _Check] = {"question_id": _TEXT, "task": _TEXT, "scores": _SCORES}
 _OF_RETENTION: Mapping[str, _Check] = {
@@ -77,7 +91,11 @@ def problem(row: Mapping[str, Any]) -> str | None:
         if missing is None and "exact_match" not in row["scores"]:
             missing = "has no scores.exact_match"
         return missing
-    return None if suite is None else _first(row, _OF_ANY_SUITE)
+    if suite is None:
+        return None
+    of_metrics = {name: check for name, check in _OF_METRICS.items() if name in row}
+    of_seqio = _OF_SEQIO if "seqio_task" in row else {}
+    return _first(row, {**_OF_ANY_SUITE, **of_seqio, **of_metrics})
 
 
 def _first(row: Mapping[str, Any], checks: Mapping[str, _Check]) -> str | None:

@@ -29,6 +29,9 @@ class Generator(Protocol):
     def generate(self, prompts: Sequence[str]) -> list[str]:
         """One output for every prompt, in order."""
 
+    def score(self, prompts: Sequence[str], targets: Sequence[str]) -> Iterable[float]:
+        """The log-likelihood of each target given its prompt, for examples that have `scored`."""
+
 
 def run_suite(
     suite: str | suites.Suite,
@@ -98,9 +101,12 @@ def run_suite(
                 outputs = predictor.generate([example.prompt for _, example in batch])
                 if len(outputs) != len(batch):
                     raise ValueError(f"{len(outputs)} outputs for {len(batch)} prompts")
+                likelihoods = _likelihoods(predictor, [example for _, example in batch])
                 writer.append(
-                    _row(suite, task, example, output, arm, checkpoint)
-                    for (task, example), output in zip(batch, outputs, strict=True)
+                    _row(suite, task, example, output, arm, checkpoint) | likelihood
+                    for (task, example), output, likelihood in zip(
+                        batch, outputs, likelihoods, strict=True
+                    )
                 )
                 bar.update(len(batch))
         return [writer.done[(arm, example.example_id)] for _, example in work]
@@ -112,6 +118,18 @@ def versions() -> dict[str, str]:
     for package in ("jax", "flax", "numpy"):
         found[package] = importlib.metadata.version(package)
     return found
+
+
+def _likelihoods(
+    predictor: Generator, examples: Sequence[suites.EvalExample]
+) -> list[dict[str, float]]:
+    """`log_likelihood` for each example that wants it, nothing for others."""
+    pairs = [(e.prompt, e.scored) for e in examples if e.scored is not None]
+    if not pairs:
+        return [{} for _ in examples]
+    prompts, targets = zip(*pairs, strict=True)
+    scores = iter(predictor.score(prompts, targets))
+    return [{} if e.scored is None else {"log_likelihood": float(next(scores))} for e in examples]
 
 
 def _row(
@@ -132,6 +150,7 @@ def _row(
         "prompt": example.prompt,
         "prediction": output,
         **task.read(output),
+        **(example.read(output) if example.read else {}),
         **example.fields,
     }
     row["scores"] = dict(task.score(row))

@@ -20,12 +20,15 @@ Medicine 24, 2005: Wald's after half an observation is added to each cell of the
 whole-number differences; with one right-or-wrong row a question this *is* McNemar's exact test.
 Other scores use 20,000 seeded flips, counted with the observed one (Phipson & Smyth, 2010), so that
 no p-value is 0.
+
+**Interval of any other figure** (`bootstrap_figures`), such as BLEU, which is no mean over
+examples: the percentile bootstrap, the figure computed anew on each resample of whole questions.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +59,21 @@ class Estimate:
     def to_json(self) -> dict[str, float | int | None]:
         """`{"value", "low", "high", "n"}`, the form of results.json."""
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampled(Estimate):
+    """An Estimate on the figure's own scale (not a fraction), which says how it was resampled.
+
+    Attributes:
+      resamples: number of bootstrap samples behind the interval.
+    """
+
+    resamples: int = 0
+
+    def to_json(self) -> dict[str, float | int | None]:
+        """As Estimate's, with `resamples`."""
+        return {**super().to_json(), "resamples": self.resamples}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +138,70 @@ def bootstrap(
         n=len(value_n),
         clusters=num_clusters,
     )
+
+
+def bootstrap_figures(
+    figures: Callable[[np.ndarray], Mapping[str, float]],
+    n: int,
+    clusters: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    *,
+    replicates: int = REPLICATES,
+    values: Mapping[str, float] | None = None,
+) -> dict[str, Resampled]:
+    """Any figures of n examples with percentile intervals: each resample computes them anew.
+
+    Args:
+      figures: row numbers, some more than once, -> figures by name; NaN, or a name left out, where
+        it cannot be computed.
+      n: number of rows.
+      clusters, seed, replicates: as for `bootstrap`; rows of a question are drawn together.
+      values: the figures of all rows, where they are known already.
+
+    Returns:
+      name -> estimate. No interval where there is a single question, where no two resamples differ
+      (which says nothing of the next example), or where more than a twentieth of the resamples
+      cannot be computed.
+    """
+    values = figures(np.arange(n)) if values is None else values
+    code_n, num_clusters = codes(clusters, n)
+    drawn: dict[str, list[float]] = {name: [] for name in values}
+    if num_clusters > 1:
+        for row_n in _resamples(code_n, num_clusters, seed, replicates):
+            of_sample = figures(row_n)
+            for name, found in drawn.items():
+                found.append(of_sample.get(name, np.nan))
+    tail = 100 * (1 - LEVEL) / 2
+    estimates = {}
+    for name, value in values.items():
+        replicate_r = np.asarray(drawn[name], np.float64)
+        replicate_r = replicate_r[np.isfinite(replicate_r)]
+        low = high = None
+        if np.isfinite(value) and len(replicate_r) >= max(1, 0.95 * replicates):
+            ends = np.percentile(replicate_r, [tail, 100 - tail])
+            if replicate_r.min() < replicate_r.max():
+                low, high = min(float(ends[0]), value), max(float(ends[1]), value)
+        estimates[name] = Resampled(
+            value=float(value) if np.isfinite(value) else None,
+            low=low,
+            high=high,
+            n=n,
+            clusters=num_clusters,
+            resamples=len(replicate_r),
+        )
+    return estimates
+
+
+def _resamples(
+    code_n: np.ndarray, num_clusters: int, seed: int, replicates: int
+) -> Iterator[np.ndarray]:
+    """Row numbers of one bootstrap sample of whole clusters after another, ascending."""
+    row_n = np.arange(len(code_n))
+    part = max(1, min(replicates, 10_000_000 // num_clusters))
+    for start in range(0, replicates, part):
+        size = min(part, replicates - start)
+        for count_c in draws.__wrapped__(num_clusters, seed + start, size):
+            yield np.repeat(row_n, count_c[code_n].astype(np.int64))
 
 
 def paired_difference(

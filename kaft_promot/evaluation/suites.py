@@ -30,12 +30,18 @@ class EvalExample:
       question_id: shared by the examples that ask the same question; intervals keep them together.
       prompt: the text that the model is given.
       fields: what the sample row keeps for measuring and for showing (JSON values).
+      read: raw output -> further fields of the row, of what depends on the example too; None for
+        none.
+      scored: a text whose log-likelihood as the answer to the prompt the row keeps, as
+        `log_likelihood`; None for none.
     """
 
     example_id: str
     question_id: str
     prompt: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    read: Callable[[str], Mapping[str, Any]] | None = None
+    scored: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

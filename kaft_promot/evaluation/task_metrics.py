@@ -1,11 +1,15 @@
 """Metrics of SeqIO tasks (`metric_fns`): all targets and predictions -> figures by name.
 
-As in T5's own metrics, figures are percent. They have no intervals: those come from sample rows.
+As in T5's own metrics, figures are percent. `own_metrics` gives them their intervals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation import metrics
@@ -29,20 +33,56 @@ def strict_exact_match(targets: Sequence[str], predictions: Sequence[str]) -> di
     return {"exact_match": _percent([p.strip() == t for t, p in _pairs(targets, predictions)])}
 
 
-def bleu(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """BLEU of all predictions together (Papineni et al., ACL 2002), as SacreBLEU computes it (Post,
-    WMT 2018): 13a tokenization, exponential smoothing; from 0 to 100.
+@dataclass(frozen=True)
+class SummedMetric:
+    """A metric that depends on sums over examples alone, as BLEU does on counts of n-grams.
 
-    Raises:
-      UserError: sacrebleu is not installed.
+    It is a metric function like any other. That the sums are known makes its bootstrap cheap: a
+    resample adds up rows instead of reading every text again.
+
+    Attributes:
+      name: what messages call it.
+      statistics: (targets, predictions) -> float64 [n, statistics], what is summed.
+      figures: the sums [statistics] -> figures by name.
     """
+
+    name: str
+    statistics: Callable[[Sequence[str], Sequence[str]], np.ndarray]
+    figures: Callable[[np.ndarray], dict[str, float]]
+
+    def __call__(self, targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+        return self.figures(self.statistics(targets, predictions).sum(axis=0))
+
+
+_ORDERS = 4  # BLEU counts n-grams of 1 to 4 words
+
+
+def _bleu_statistics(targets: Sequence[str], predictions: Sequence[str]) -> np.ndarray:
+    """[n, 10]: matching n-grams, n-grams of the output, length of output and of target."""
+    metric = _sacrebleu()()
+    scores = (metric.corpus_score([p], [[t]]) for t, p in _pairs(targets, predictions))
+    rows = [[*s.counts, *s.totals, s.sys_len, s.ref_len] for s in scores]
+    return np.array(rows, np.float64).reshape(-1, 2 * _ORDERS + 2)
+
+
+def _bleu_figures(sums: np.ndarray) -> dict[str, float]:
+    counts = [round(x) for x in sums]
+    right, made, lengths = counts[:_ORDERS], counts[_ORDERS : 2 * _ORDERS], counts[2 * _ORDERS :]
+    score = _sacrebleu().compute_bleu(right, made, *lengths, smooth_method="exp")
+    return {"bleu": float(score.score)}
+
+
+def _sacrebleu() -> Any:
     try:
-        import sacrebleu
+        from sacrebleu.metrics import BLEU
     except ModuleNotFoundError as error:
         raise UserError("BLEU needs the package sacrebleu: pip install sacrebleu") from error
-    pairs = _pairs(targets, predictions)
-    score = sacrebleu.corpus_bleu([p for _, p in pairs], [[t for t, _ in pairs]])
-    return {"bleu": float(score.score)}
+    return BLEU
+
+
+# BLEU of all predictions together (Papineni et al., ACL 2002), as SacreBLEU computes it (Post, WMT
+# 2018): 13a tokenization, exponential smoothing; from 0 to 100.
+bleu = SummedMetric("bleu", _bleu_statistics, _bleu_figures)
 
 
 def _pairs(targets: Sequence[str], predictions: Sequence[str]) -> list[tuple[str, str]]:

@@ -251,12 +251,15 @@ def open_sources(cfg: DatasetConfig) -> list[pipeline.Source]:
     return seqio_door.token_sources(cfg)
 
 
-def eval_examples(cfg: DatasetConfig, *, max_examples: int | None = None) -> list[dict[str, Any]]:
+def eval_examples(
+    cfg: DatasetConfig, *, max_examples: int | None = None, raw: bool = False
+) -> list[dict[str, Any]]:
     """Examples of a task or mixture in order, with tokens and every text field.
 
     Args:
         cfg: `batch_size`, `shuffle` and packing play no part here.
         max_examples: of each task; None for all.
+        raw: whether to add the example as SeqIO gives it (bytes, numpy) under `raw`.
 
     Returns:
         One dict an example: `task` (its name), token ids as int32 arrays (`inputs` behind their
@@ -270,7 +273,7 @@ def eval_examples(cfg: DatasetConfig, *, max_examples: int | None = None) -> lis
         )
     from kaft_promot.feeding import seqio_door
 
-    return seqio_door.eval_examples(cfg, max_examples=max_examples)
+    return seqio_door.eval_examples(cfg, max_examples=max_examples, raw=raw)
 
 
 def _check(cfg: DatasetConfig, process_index: int, process_count: int) -> None:

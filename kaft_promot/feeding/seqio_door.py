@@ -212,7 +212,9 @@ def _store(task: seqio.Task, cfg: DatasetConfig) -> TokenStore:
     return TokenStore.open(folder)
 
 
-def eval_examples(cfg: DatasetConfig, *, max_examples: int | None = None) -> list[dict[str, Any]]:
+def eval_examples(
+    cfg: DatasetConfig, *, max_examples: int | None = None, raw: bool = False
+) -> list[dict[str, Any]]:
     """See `kaft_promot.feeding.eval_examples`."""
     check_lengths(cfg)
     found: list[dict[str, Any]] = []
@@ -223,7 +225,8 @@ def eval_examples(cfg: DatasetConfig, *, max_examples: int | None = None) -> lis
         before = len(found)
         try:
             for example in data.as_numpy_iterator():
-                found.append({"task": task.name, **{k: _plain(v) for k, v in example.items()}})
+                plain = {"task": task.name, **{k: _plain(v) for k, v in example.items()}}
+                found.append(plain | {"raw": example} if raw else plain)
         except tf.errors.OpError as e:
             raise UserError(
                 f"task {task.name!r}, split {cfg.split!r}: {materialize.first_line(e)}"

@@ -126,6 +126,13 @@ IN_CONTEXT = {
     "target": "a",
     "scores": {"exact_match": 1.0},
 }
+SEQIO = IN_CONTEXT | {
+    "suite": "rte",
+    "seqio_task": "rte",
+    "split": "test",
+    "postprocessed": {"target": "a", "prediction": "a"},
+    "log_likelihood": -1.0,
+}
 GONE = object()
 
 
@@ -157,6 +164,13 @@ GONE = object()
             {"scores": 1.0},
             "needs an object of numbers as its scores",
         ),
+        (SEQIO, {"target": GONE}, "has no target"),
+        (
+            SEQIO,
+            {"postprocessed": {"target": "a"}},
+            "needs an object with target and prediction as its postprocessed",
+        ),
+        (SEQIO, {"log_likelihood": "-1"}, "needs a number as its log_likelihood"),
     ],
 )
 def test_a_changed_row_is_named_by_file_and_line(tmp_path, sound, change, message):
