@@ -17,6 +17,7 @@ from kaft_promot.evaluation.page import Section
 from kaft_promot.evaluation.retention import (
     IN_CONTEXT_SUITE,
     NAMES,
+    REFERENCES,
     TARGET,
     TARGET_SUITE,
     Estimates,
@@ -27,8 +28,6 @@ from kaft_promot.evaluation.retention_seeds import by_seed, claims, over_seeds, 
 from kaft_promot.evaluation.retention_words import focus_arm, headline
 from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.statistics import Difference
-
-_REFERENCES = ("base", "finetune")
 
 
 def sections(
@@ -80,7 +79,7 @@ def _figures(table: Scores, estimates: Estimates, seed: int) -> Section:
     shown = [name for name in NAMES if any(of_arm[name].n for of_arm in estimates.values())]
     parts.append(page.figure_cards(estimates, shown, focus))
     parts.append(page.figures_table(estimates, shown, focus))
-    for reference in _REFERENCES:
+    for reference in REFERENCES:
         if reference in estimates and len(estimates) > 1:
             to_reference = differences(table, reference, seed, shown)
             parts.append(f"<h3>Paired differences to {escape(reference)}</h3>")

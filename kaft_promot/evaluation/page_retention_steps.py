@@ -54,7 +54,7 @@ def _sizes(found: Mapping[str, Curve], name: str) -> str:
 def _matched(found: Mapping[str, Curve]) -> str:
     """Arms at matched target score."""
     parts = []
-    for reference in ("finetune", "promot"):
+    for reference in retention_steps.REFERENCES:
         lines = []
         for arm, there in retention_steps.matched(found, reference).items():
             if there is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kaft_promot.evaluation import grounding, page, samples, words
@@ -83,17 +83,25 @@ def write_report(
     return results
 
 
-def write_results(results: Results, folder: str | os.PathLike[str], **more: object) -> None:
+def write_results(
+    results: Results,
+    folder: str | os.PathLike[str],
+    *,
+    details: Mapping[str, object] | None = None,
+    **more: object,
+) -> None:
     """Writes `results.json` (the eight figures of each arm) and `details.json` (all figures).
 
     Args:
       results: from `build` or `write_report`.
       folder: of the run.
+      details: further top-level keys of details.json beside `arms` and `differences`.
       **more: further top-level keys of results.json beside `arms`.
     """
     folder = pathlib.Path(folder)
     write_json(results_json(results.estimates, **more), folder / "results.json")
-    write_json(details_json(results.estimates, results.differences), folder / "details.json")
+    of_grounding = details_json(results.estimates, results.differences)
+    write_json({**of_grounding, **(details or {})}, folder / "details.json")
 
 
 def write_html(

@@ -34,7 +34,7 @@ def results_json(estimates: Estimates, **sections: Any) -> dict[str, Any]:
 
 
 def details_json(estimates: Estimates, differences: Mapping[str, Estimates]) -> dict[str, Any]:
-    """Everything that the report page shows, as data.
+    """Everything that the report page shows about grounding, as data.
 
     Returns:
       `{"arms": {ARM: {NAME: figure}}, "differences": {REFERENCE: {ARM: {NAME: figure}}}}` with all

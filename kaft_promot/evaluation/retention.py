@@ -36,6 +36,9 @@ TARGET_SUITE, IN_CONTEXT_SUITE = "target", "in_context"
 # Arms are shown in this order; others follow by name.
 ARM_ORDER = ("base", "prompt_tuning", "finetune", "promot", "promot_1shot", "joint", "lora")
 
+# Arms that reports show differences to.
+REFERENCES = ("base", "finetune")
+
 Estimates = Mapping[str, Mapping[str, Estimate]]
 
 
@@ -80,6 +83,49 @@ def results_json(estimates: Estimates) -> dict[str, Any]:
             arm: {name: of_arm[name].to_json() for name in NAMES}
             for arm, of_arm in estimates.items()
         }
+    }
+
+
+def details_json(table: Scores, seed: int = 0) -> dict[str, Any]:
+    """What details.json says about retention: what the report page shows beside results.json's.
+
+    Args:
+      table: one seed's scores.
+      seed: of the bootstrap.
+
+    Returns:
+      `{"arms": {ARM: {NAME: figure}}, "differences": {REFERENCE: {ARM: {NAME: figure}}}, "tasks":
+      {TASK: {"target_format", "scores": {ARM: figure}, "losses": {ARM: figure}, "output_shares":
+      {ARM: figure}}}}`: the four figures and the mean over all in-context tasks; paired differences
+      to `REFERENCES`; and every in-context task, whether it shares the target's format, with each
+      arm's score, format-specialization loss and output share (in a task of another format).
+    """
+    names = (*NAMES, ALL)
+    lost = losses(table, seed=seed) if "base" in table.arms else {}
+    return {
+        "arms": {
+            arm: {name: table.estimate(arm, name, seed).to_json() for name in names}
+            for arm in table.arms
+        },
+        "differences": {
+            reference: {
+                arm: {name: figure.to_json() for name, figure in of_arm.items()}
+                for arm, of_arm in differences(table, reference, seed, names).items()
+            }
+            for reference in REFERENCES
+            if reference in table.arms
+        },
+        "tasks": {
+            task: {
+                "target_format": same,
+                "scores": {arm: table.estimate(arm, task, seed).to_json() for arm in table.arms},
+                "losses": {arm: of_arm[task].to_json() for arm, of_arm in lost.items()},
+                "output_shares": {}
+                if same
+                else {arm: table.share(arm, task, seed).to_json() for arm in table.arms},
+            }
+            for task, same in table.tasks.items()
+        },
     }
 
 

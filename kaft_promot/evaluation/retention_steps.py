@@ -16,6 +16,9 @@ from kaft_promot.evaluation.retention import TARGET, arms_of, measure
 from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.statistics import Estimate
 
+# Arms that others are read at the target score of.
+REFERENCES = ("finetune", "promot")
+
 Curve = Mapping[int, Mapping[str, Estimate]]  # step -> figure -> estimate
 
 

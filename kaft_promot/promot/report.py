@@ -34,12 +34,14 @@ class Figures:
     Attributes:
       sections: of the report page.
       results: further top-level keys of results.json.
+      details: further top-level keys of details.json, everything else that the sections show.
       table: for the terminal.
       headline: the figures in one sentence.
     """
 
     sections: list[Section]
     results: dict[str, Any]
+    details: dict[str, Any]
     table: str
     headline: str
 
@@ -73,7 +75,8 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
     """The figures of a comparison that has run.
 
     The first seed's stand in the table and under `promot` in the results; with several seeds
-    `promot_seeds` tells each one's, and for how many what ProMoT promises holds.
+    `promot_seeds` tells each one's, and for how many what ProMoT promises holds. The details add
+    paired differences, in-context tasks one by one, and arms at matched target score.
     """
     rows = [row for seed in settings.seeds for row in rows_of(folder, seed, ROWS)]
     curve_rows = [row for seed in settings.seeds for row in rows_of(folder, seed, CURVES)]
@@ -82,6 +85,7 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
         seed: retention.measure([row for row in rows if row["seed"] == seed], settings.target)
         for seed in settings.seeds
     }
+    scores = retention.Scores([row for row in rows if row["seed"] == first], settings.target)
     results = retention.results_json(of_seed[first])
     curves = retention_steps.curves(
         [row for row in curve_rows if row["seed"] == first], settings.target
@@ -110,9 +114,25 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
                 for claim, (holds, seeds) in retention_seeds.seeds_that_hold(held).items()
             },
         }
+    matched = {
+        reference: {
+            arm: there
+            and {
+                "step": there.step,
+                "figures": {name: figure.to_json() for name, figure in there.figures.items()},
+            }
+            for arm, there in retention_steps.matched(curves, reference).items()
+        }
+        for reference in retention_steps.REFERENCES
+    }
+    details = results | {
+        "promot": retention.details_json(scores),
+        "promot_matched_target_score": {name: found for name, found in matched.items() if found},
+    }
     return Figures(
         sections=page_retention.sections(rows, curve_rows, settings.target),
         results=results,
+        details=details,
         table=render(of_seed[first], retention.NAMES),
         headline=retention_words.headline(of_seed[first]),
     )
@@ -146,5 +166,10 @@ def _write(folder: pathlib.Path, grounding: Results, figures: Figures | None) ->
         headline=". ".join(headlines),
         sections=figures.sections if figures else (),
     )
-    write_results(grounding, folder, **(figures.results if figures else {}))
+    write_results(
+        grounding,
+        folder,
+        details=figures.details if figures else None,
+        **(figures.results if figures else {}),
+    )
     return report

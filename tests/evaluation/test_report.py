@@ -121,10 +121,12 @@ def test_report_is_rebuilt_from_rows_alone(run_dir, tmp_path_factory):
 
 def test_results_files(run_dir):
     results = report.build(run_dir)
-    report.write_results(results, run_dir, promot={"base": {"target": {"value": 1.0}}})
+    of_promot = {"base": {"target": {"value": 1.0}}}
+    report.write_results(results, run_dir, details={"more": 1}, promot=of_promot)
     written = json.loads((run_dir / "results.json").read_text())
     assert list(written) == ["arms", "promot"]
     details = json.loads((run_dir / "details.json").read_text())
+    assert list(details) == ["arms", "differences", "more"]
     assert "memorization_ratio" in details["arms"]["kaft"]
     difference = details["differences"]["base"]["kaft"]["robustness_agree"]
     assert set(difference) == {"value", "low", "high", "n", "p_value", "wins", "losses"}

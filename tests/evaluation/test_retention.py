@@ -98,6 +98,35 @@ def test_by_hand(rows):
     assert figures["base"][TARGET].clusters == 2 and figures["base"][OTHER].clusters == 6
 
 
+def test_details_hold_what_the_page_shows_beside_the_four_figures(rows):
+    scores = Scores(rows, CLAIMS)
+    details = retention.details_json(scores)
+    assert json.loads(json.dumps(details)) == details
+    four = retention.results_json(measure(rows, CLAIMS))["promot"]
+    for arm, of_arm in four.items():
+        assert details["arms"][arm] == {**of_arm, ALL: details["arms"][arm][ALL]}
+    # first 1/4, last 1/2, is_it 4/4
+    assert details["arms"]["finetune"][ALL]["value"] == pytest.approx((0.25 + 0.5 + 1) / 3)
+    assert set(details["differences"]) == {"base", "finetune"}
+    assert set(details["differences"]["finetune"]) == {"base", "promot"}
+    to_base = details["differences"]["base"]["promot"][OTHER]
+    assert to_base == scores.difference("promot", "base", OTHER).to_json()
+    assert to_base["value"] == -0.125 and to_base["p_value"] == 1.0
+    first, is_it = details["tasks"]["first_2shot"], details["tasks"]["is_it_2shot"]
+    assert (first["target_format"], is_it["target_format"]) == (False, True)
+    assert first["scores"]["finetune"]["value"] == 0.25
+    assert {arm: loss["value"] for arm, loss in first["losses"].items()} == {
+        "finetune": 0.75,
+        "promot": 0.25,
+    }
+    assert first["output_shares"]["finetune"]["value"] == 0.5 and not is_it["output_shares"]
+    without = retention.details_json(Scores([r for r in rows if r["arm"] != "base"], CLAIMS))
+    assert (
+        set(without["differences"]) == {"finetune"}
+        and not without["tasks"]["first_2shot"]["losses"]
+    )
+
+
 def test_the_format_is_that_of_all_targets_of_a_task(rows):
     scores = Scores(rows, CLAIMS)
     assert scores.tasks == {"first_2shot": False, "last_2shot": False, "is_it_2shot": True}

@@ -180,6 +180,16 @@ def test_results_and_report(out):
         assert of_arm["target"]["n"] == 8 and of_arm["output_share"]["n"] == 3
     page = (out / "report.html").read_text()
     assert all(arm in page for arm in ARMS)
+    details = json.loads((out / "details.json").read_text())
+    assert details["arms"] == {}  # no grounding was measured
+    for arm, of_arm in results["promot"].items():
+        assert details["promot"]["arms"][arm].items() >= of_arm.items()
+    assert set(details["promot"]["differences"]) == {"base", "finetune"}
+    assert set(details["promot"]["tasks"]) == {"echo", "truth"}
+    assert details["promot_curves"] == results["promot_curves"]
+    reached = details["promot_matched_target_score"]["finetune"]
+    assert set(reached) == set(ARMS) - {"finetune"}
+    assert all(there is None or there["step"] in (0, 2, 4) for there in reached.values())
 
 
 @pytest.mark.slow
