@@ -25,6 +25,7 @@ from typing import Any
 import gin
 
 from kaft_promot.errors import UserError
+from kaft_promot.gin_values import check_values
 
 # `NAME = ...`, `scope/function.parameter = ...`, or the first line of a block, `scope/function:`
 _LEFT_SIDE = re.compile(r"^([A-Za-z_][\w./]*)\s*(=(?!=)|:\s*(?:#.*)?$)")
@@ -91,7 +92,8 @@ def parse_gin(
 
     Raises:
       UserError: for a missing file, a syntax error, an unknown parameter, a macro or binding that
-        nothing uses, and a required macro without a value; `UnknownName` for an unknown function.
+        nothing uses, a required macro without a value, and a value that its function cannot take;
+        `UnknownName` for an unknown function.
     """
     gin.clear_config()
     # gin also looks a path up as a Python package, and falls over where a folder of the user's (the
@@ -122,6 +124,7 @@ def parse_gin(
         defined[name] = where
     _check_required()
     _check_used(defined, macros, scopes, values)
+    check_values(defined)
 
 
 def import_task_files() -> None:

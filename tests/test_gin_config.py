@@ -1,5 +1,8 @@
 """Gin as T5X's users type it, and one clear line for every mistake."""
 
+import importlib
+import re
+
 import gin
 import pytest
 
@@ -7,6 +10,7 @@ from kaft_promot.errors import UserError
 from kaft_promot.gin_config import (
     UnknownName,
     call,
+    import_task_files,
     packaged_gin_folder,
     parse_gin,
     split_gin_flags,
@@ -203,3 +207,119 @@ def test_values_that_nothing_refers_to_are_refused(tmp_path, monkeypatch, text):
         parse_gin([write(tmp_path, f"bake.minutes = 1\n{text}")])
     parse_gin([write(tmp_path, f"bake.oven = @heat()\nbake.minutes = 1\n{text}")])
     assert call(bake)["oven"] == 2
+
+
+TRAIN = [
+    "MIXTURE_OR_TASK_NAME=kaft",
+    "TASK_FEATURE_LENGTHS={'inputs': 64, 'targets': 16}",
+    "INITIAL_CHECKPOINT_PATH=mini",
+    "TRAIN_STEPS=5",
+    "MODEL_DIR=out",
+]
+NO_MODEL = {"MODEL": None, "VOCABULARY": None}
+
+
+@pytest.fixture(scope="module")
+def rooms():
+    """Gin knows what runs configure."""
+    for name in ("training", "feeding", "decoding", "interop", "scale.process", "specialize"):
+        importlib.import_module(f"kaft_promot.{name}")
+    for name in ("evaluate", "infer", "promot.report", "quickstart"):
+        importlib.import_module(f"kaft_promot.{name}")
+    import_task_files()
+
+
+@pytest.mark.parametrize(
+    "binding, wanted, example",
+    [
+        ("TRAIN_STEPS=2.5", "train.total_steps must be a whole number of at least 1", "=2"),
+        ("TRAIN_STEPS=1e3", "train.total_steps must be a whole number", "=1000"),
+        ("TRAIN_STEPS='300'", "train.total_steps must be a whole number", "=300"),
+        ("TRAIN_STEPS=True", "train.total_steps must be a whole number", "=1"),
+        ("TRAIN_STEPS=None", "train.total_steps must be a whole number", "=100"),
+        ("BATCH_SIZE=0", "DatasetConfig.batch_size must be a whole number of at least 1", "=100"),
+        ("EVAL_PERIOD='a'", "train.eval_period must be a whole number of at least 1", "=1000"),
+        ("EVAL_STEPS=0", "train.eval_steps must be a whole number of at least 1, or None", "=100"),
+        ("SAVING_PERIOD=-1", "CheckpointConfig.period must be a whole number", "=1000"),
+        ("DROPOUT_RATE=1.5", "train.dropout_rate must be a number from 0 to below 1", "=0.1"),
+        ("RANDOM_SEED=0.5", "train.random_seed must be a whole number from 0", "=0"),
+        ("USE_CACHED_TASKS='no'", "DatasetConfig.use_cached must be True or False", "=False"),
+        ("TASK_FEATURE_LENGTHS=9", "task_feature_lengths must be a mapping", "=\"{'inputs': 512"),
+        ("train/DatasetConfig.prefetch=-1", "prefetch must be a whole number of at least 0", "=2"),
+        (
+            "create_learning_rate_scheduler.base_learning_rate='x'",
+            "create_learning_rate_scheduler.base_learning_rate must be a number",
+            "=0.5",
+        ),
+        ("Adafactor.learning_rate='x'", "Adafactor.learning_rate must be a number", "=0.001"),
+    ],
+)
+def test_values_of_the_wrong_type_or_size_name_the_binding_and_what_to_write(
+    rooms, binding, wanted, example
+):
+    with pytest.raises(UserError) as error:
+        parse_gin(["runs/train.gin"], [*TRAIN, binding], defaults=NO_MODEL)
+    said, name = str(error.value), binding.partition("=")[0]
+    assert said.startswith(f"--gin.{binding}: ") and wanted in said and "\n" not in said
+    assert f"; write --gin.{name}{example}" in said
+    # What it says to write is right.
+    flag = said.partition("; write --gin.")[2].removesuffix(", for example").replace('"', "")
+    parse_gin(["runs/train.gin"], [*TRAIN, flag], defaults=NO_MODEL)
+
+
+def test_a_wrong_value_in_a_file_has_its_place(rooms, tmp_path):
+    file = write(tmp_path, "\nBATCH_SIZE = %SIZE\nSIZE = 2.5\n")
+    with pytest.raises(UserError, match=r"a.gin:3: SIZE = 2.5: DatasetConfig.batch_size must be "):
+        parse_gin(["runs/train.gin", file], TRAIN, defaults=NO_MODEL)
+    file = write(tmp_path, "train/DatasetConfig:\n  pack = 3\n")
+    with pytest.raises(UserError, match="train/DatasetConfig.pack = 3: DatasetConfig.pack must be"):
+        parse_gin(["runs/train.gin", file], TRAIN, defaults=NO_MODEL)
+
+
+@pytest.mark.parametrize(
+    "binding",
+    [
+        "EVAL_STEPS=None",
+        "DROPOUT_RATE=None",
+        "DROPOUT_RATE=0",
+        "Z_LOSS=0",
+        "LOSS_NORMALIZING_FACTOR='NUM_REAL_TARGET_TOKENS'",
+        "LOSS_NORMALIZING_FACTOR=2",
+        "Adafactor.learning_rate=0.1",
+        "BATCH_SIZE=%TRAIN_STEPS",
+        "train/DatasetConfig.pack=0",
+        "train/DatasetConfig.seed=None",
+    ],
+)
+def test_sound_values_pass(rooms, binding):
+    parse_gin(["runs/train.gin"], [*TRAIN, binding], defaults=NO_MODEL)
+
+
+FILES = sorted(
+    path.relative_to(packaged_gin_folder()).as_posix()
+    for path in packaged_gin_folder().rglob("*.gin")
+    if path.parent.name != "models"
+)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_packaged_file_holds_sound_values(rooms, file):
+    values = dict(binding.split("=", 1) for binding in TRAIN)
+    bindings: dict[str, str] = {}
+    while True:  # add what the file requires
+        try:
+            parse_gin([file], [f"{k}={v}" for k, v in bindings.items()], defaults=NO_MODEL)
+            return
+        except UserError as error:
+            required = re.match(r"no value for (.*): add ", str(error))
+            if required is None or set(required[1].split(", ")) <= bindings.keys():
+                raise
+            names = required[1].split(", ")
+            bindings |= {name: values.get(name, "x") for name in names}
+
+
+@pytest.mark.parametrize(
+    "file", sorted(path.name for path in (packaged_gin_folder() / "models").glob("*.gin"))
+)
+def test_every_packaged_model_holds_sound_values(rooms, file):
+    parse_gin([f"models/{file}", "runs/train.gin"], TRAIN, defaults=NO_MODEL)

@@ -210,6 +210,20 @@ def test_mistakes_in_training_are_one_line(records, capsys, binding, message):
     assert message in error
 
 
+@pytest.mark.parametrize("binding", ["TRAIN_STEPS=2.5", "BATCH_SIZE=0", "EVAL_PERIOD='a'"])
+def test_wrong_numbers_end_in_one_line_before_anything_is_read(capsys, binding):
+    """Neither the checkpoint nor the records exist: they are not what the error is about."""
+    arguments = ["train", "--gin_file=runs/train.gin", "--gin.MIXTURE_OR_TASK_NAME=kaft", LENGTHS]
+    arguments += ["--gin.kaft_records.directory=gone", "--gin.INITIAL_CHECKPOINT_PATH=gone"]
+    arguments += ["--gin.TRAIN_STEPS=1", "--gin.MODEL_DIR=wrong", f"--gin.{binding}"]
+    capsys.readouterr()
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: --gin.{binding}: ") and error.count("\n") == 1
+    assert f"; write --gin.{binding.partition('=')[0]}=" in error
+    assert not pathlib.Path("wrong").exists()
+
+
 @pytest.mark.parametrize("verb", ["train", "eval", "infer"])
 def test_a_vocabulary_of_another_size_is_named(records, capsys, verb):
     small = dataclasses.replace(CONFIG, vocab_size=300)
