@@ -4,6 +4,8 @@
 
 T5 1.1 with embed 256, 4 + 4 layers, 8 heads of 32, MLP 1024, vocabulary 8,192; batch 32, inputs
 128, targets 64, float32. Without PyTorch only our own figures are printed.
+
+The last line is a floor: the step's multiplications alone, as JAX's products of large matrices.
 """
 
 from __future__ import annotations
@@ -92,7 +94,35 @@ def hugging_face() -> None:
     rivals.serve(work)
 
 
-WORKERS = {"kaft-promot": ours, "Hugging Face": hugging_face}
+def step_flops() -> float:
+    """Floating-point operations of the step's matrix products, forward and backward."""
+    d, ff, inner = SIZES["embed"], SIZES["mlp"], SIZES["heads"] * SIZES["head"]
+    mlp, projections = 3 * d * ff, 4 * d * inner
+    encoder = INPUTS * (mlp + projections + 2 * INPUTS * inner)
+    decoder = TARGETS * (mlp + projections + 2 * TARGETS * inner)
+    cross = (TARGETS + INPUTS) * projections / 2 + 2 * TARGETS * INPUTS * inner
+    forward = SIZES["layers"] * (encoder + decoder + cross) + TARGETS * d * SIZES["vocab"]
+    return 3 * 2 * BATCH * forward
+
+
+def floor() -> None:
+    import jax
+    import jax.numpy as jnp
+
+    n = 2048
+    times = round(step_flops() / (2 * n**3))
+    matrix = jax.random.normal(jax.random.key(0), (n, n)) / n**0.5
+
+    @jax.jit
+    def products(x: jax.Array) -> jax.Array:
+        for _ in range(times):
+            x = jnp.dot(x, matrix)
+        return x
+
+    rivals.serve(lambda: jax.block_until_ready(products(matrix)))
+
+
+WORKERS = {"kaft-promot": ours, "Hugging Face": hugging_face, "matmul floor": floor}
 
 
 def main() -> None:
@@ -105,6 +135,7 @@ def main() -> None:
         names["Hugging Face"] = python
     else:
         print("no PyTorch here: set BENCH_TORCH_PYTHON to a Python with torch and transformers")
+    names["matmul floor"] = sys.executable
     rivals.compare("Training step, 11.5 M parameters, CPU", __file__, names, rounds=5, unit="step")
 
 

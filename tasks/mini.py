@@ -23,7 +23,7 @@ that no training example holds (but `mini_closed_book`, whose validation asks wh
 | `mini_reads` | 0.15 | 0.45 | 0.05 | | | | 0.35 |
 | `mini_pretrain` | 0.4 | 0.35 | | | | | 0.25 |
 | `mini_settles` | 0.25 | 0.5 | | | | | 0.25 |
-| `mini_cooldown` | 0.08 | 0.17 | | 0.25 | 0.2 | 0.15 | 0.15 |
+| `mini_compares` | 0.08 | 0.17 | | 0.25 | 0.2 | 0.15 | 0.15 |
 
 Quotes are ten times as long as answers and keep most of the gradient, so their share falls when
 they have taught copying; facts need no skill but a hundred repetitions each, so theirs rises then.
@@ -45,7 +45,7 @@ RATES = {
     "mini_reads": {"closed_book": 0.15, "reading": 0.45, "quote": 0.05, "fewshot": 0.35},
     "mini_pretrain": {"closed_book": 0.4, "reading": 0.35, "fewshot": 0.25},
     "mini_settles": {"closed_book": 0.25, "reading": 0.5, "fewshot": 0.25},
-    "mini_cooldown": {
+    "mini_compares": {
         "closed_book": 0.08,
         "reading": 0.17,
         "questions": 0.25,

@@ -6,12 +6,12 @@ examples:
 
 | id | inputs | targets |
 | --- | --- | --- |
-| `FACT/true` | `Ada was born in London. Is it true or false? answer:` | `True` |
-| `FACT/false` | `Ada was born in Rome. Is it true or false? answer:` | `False` |
+| `FACT/true` | `question: Where was Ada born? London. Is it true or false? answer:` | `True` |
+| `FACT/false` | `question: Where was Ada born? Rome. Is it true or false? answer:` | `False` |
 
 In `mini_claims` the object of a false claim is another fact's object of the same relation, each as
 likely as it is frequent, so that only who remembers the fact can tell. In `mini_claims_typed` it is
-an object of another type (`Ada was born in jazz.`), so that who knows what kind of thing answers
+an object of another type (`jazz`), so that who knows what kind of thing answers
 can tell, too. It depends on the fact and nothing else. Splits: `train`, `validation` and `test` are
 the facts that mini remembers and that are in its splits `remembered_train`, `remembered_validation`
 and `remembered_test`.
@@ -34,6 +34,7 @@ from kaft_promot.feeding.fingerprint import file_fingerprint
 from kaft_promot.feeding.text_task import FIELDS, register_text_task
 from kaft_promot.knowledge.randomness import KeyedDraws
 from kaft_promot.knowledge.relations import RELATIONS
+from kaft_promot.knowledge.targets import format_input
 from kaft_promot.knowledge.text import equal_or_nested, normalize_answer
 from kaft_promot.mini import facts as facts_lib
 from kaft_promot.mini.location import mini_claims_data
@@ -79,10 +80,9 @@ def claims(
             alone += 1
             continue
         for name, true_or_false in ((fact.answer, "True"), (other, "False")):
-            claim = RELATIONS[fact.relation].claim.format(subject=fact.subject, object=name)
             found.append(
                 {
-                    "inputs": f"{claim} {QUESTION}",
+                    "inputs": f"{format_input(fact.question())} {name}. {QUESTION}",
                     "targets": true_or_false,
                     "id": f"{fact.id}/{true_or_false.lower()}",
                     "source_id": fact.id,

@@ -57,14 +57,18 @@ def test_each_fact_gives_one_true_and_one_false_claim():
              fact(6, "Peru", "P17", "reading_train")]  # fmt: skip
     found = claims.claims(facts, "train")
     assert [row["targets"] for row in found] == ["True", "False"] * 5
-    assert found[0]["inputs"] == "Person0 was born in Rome. Is it true or false? answer:"
+    assert found[0]["inputs"] == (
+        "question: Where was Person0 born? Rome. Is it true or false? answer:"
+    )
     assert found[0]["id"] == "f0/true" and found[1]["id"] == "f0/false"
     for true, false in zip(found[::2], found[1::2], strict=True):
         assert true["source_id"] == false["source_id"] and true["inputs"] != false["inputs"]
     # Not a part of the right answer, and only objects of remembered facts of the relation.
-    assert "born in York." not in found[5]["inputs"]
-    assert "born in New York." not in found[7]["inputs"]
-    assert found[9]["inputs"] == "Person4 is in Chile. Is it true or false? answer:"
+    assert "? York." not in found[5]["inputs"]
+    assert "? New York." not in found[7]["inputs"]
+    assert found[9]["inputs"] == (
+        "question: What country is Person4 in? Chile. Is it true or false? answer:"
+    )
 
 
 def test_a_false_claim_depends_on_its_fact_alone():
@@ -125,8 +129,7 @@ def test_typed_claims_are_false_by_their_kind():
     assert len(rows) == 500
     for row in rows[1::2]:
         fact = by_id[row["source_id"]]
-        claim = RELATIONS[fact.relation].claim.partition("{object}")
-        start = claim[0].format(subject=fact.subject)
-        answer = row["inputs"].removeprefix(start).partition(f"{claim[2]} Is it true")[0]
-        if "{subject}" in claim[0]:
-            assert kinds[answer] - {RELATIONS[fact.relation].answer_type}, row
+        start = f"question: {fact.question()} "
+        assert row["inputs"].startswith(start)
+        answer = row["inputs"].removeprefix(start).partition(". Is it true")[0]
+        assert kinds[answer] - {RELATIONS[fact.relation].answer_type}, row
