@@ -29,6 +29,7 @@ def draw_names(reader: Reader, count: int, split: str = "train") -> Iterator[dic
     """`count` examples, `inputs` and `targets`; `reader` is the source of all randomness."""
     while count:
         chance = reader.rng.random()
+        example: dict[str, str] | None
         if chance < 0.25:
             example = draw_example(TASKS[reader.rng.choice(_WORD_TASKS)], split, 0, reader.rng)
         elif chance < 0.4:

@@ -77,7 +77,9 @@ class _Asker:
         context = reader.context(passage, reader.others(passage.relation), rng.choice((0, 0, 1)))
         if fact.subject == passage.subject or find_words(fact.subject, context):
             return None
-        asked = [fact, passage] if rng.random() < 0.5 else [passage, fact]
+        asked: list[Fact | Passage] = [fact, passage]
+        if rng.random() >= 0.5:
+            asked.reverse()
         return {
             "inputs": f"{' '.join(map(self.question, asked))} context: {context}",
             "targets": BOTH.join(one.answer for one in asked),
