@@ -25,43 +25,45 @@ from kaft_promot.evaluation.retention import (
     differences,
 )
 from kaft_promot.evaluation.retention_seeds import by_seed, claims, over_seeds, seeds_that_hold
+from kaft_promot.evaluation.retention_steps import Curve
 from kaft_promot.evaluation.retention_words import focus_arm, headline
 from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.statistics import Difference
 
+_SUITES = (TARGET_SUITE, IN_CONTEXT_SUITE)
+
 
 def sections(
-    rows: Sequence[Row], curve_rows: Sequence[Row], target: str, seed: int = 0
+    rows: Sequence[Row],
+    tables: Mapping[int, Scores],
+    curves: Mapping[str, Curve],
+    target: str,
+    seed: int = 0,
 ) -> list[Section]:
     """Everything that the page shows about retention.
 
     Args:
-      rows: sample rows of `base` and the arms. With several seeds the figures are those of the
-        smallest one, and a section shows how they spread.
-      curve_rows: rows with an integer `step`; empty for no curves.
+      rows: sample rows of `base` and the arms, of every seed.
+      tables: of the same rows, from `retention_seeds.tables_of`. With several seeds the figures are
+        those of the first one, and a section shows how they spread.
+      curves: from `retention_steps.curves`; empty for none.
       target: name of the target task, which has a registered format.
       seed: of the bootstrap.
 
     Returns:
-      The sections in the order of the page; empty without rows of the target or in-context tasks.
-
-    Raises:
-      UserError: as `retention.measure` and `retention_steps.curves` do.
+      The sections in the order of the page; empty without tables.
     """
-    per_seed = by_seed(row for row in rows if row.get("suite") in (TARGET_SUITE, IN_CONTEXT_SUITE))
-    if not per_seed:
+    if not tables:
         return []
-    tables = {number: Scores(of_seed, target) for number, of_seed in per_seed.items()}
-    first = next(iter(tables))
-    estimates = {arm: tables[first].estimates(arm, seed) for arm in tables[first].arms}
-    found = [_figures(tables[first], estimates, seed)]
-    if curve_rows:
-        per_curve_seed = by_seed(curve_rows)
-        of_first = per_curve_seed.get(first, next(iter(per_curve_seed.values())))
-        found.append(page_retention_steps.section(of_first, target, seed))
-    if tables[first].tasks:
-        found.append(page_retention_tasks.section(tables[first], seed))
-    found.append(page_retention_examples.section(per_seed[first], tables[first], target))
+    first, table = next(iter(tables.items()))
+    estimates = {arm: table.estimates(arm, seed) for arm in table.arms}
+    found = [_figures(table, estimates, seed)]
+    if curves:
+        found.append(page_retention_steps.section(curves))
+    if table.tasks:
+        found.append(page_retention_tasks.section(table, seed))
+    shown = [row for row in by_seed(rows)[first] if row.get("suite") in _SUITES]
+    found.append(page_retention_examples.section(shown, table, target))
     if len(tables) > 1:
         found.append(_seeds(tables, seed))
     found.append(_definitions())

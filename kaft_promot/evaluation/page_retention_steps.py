@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 
 from kaft_promot.evaluation import curves, measurements, page, retention_steps
@@ -11,16 +11,14 @@ from kaft_promot.evaluation.page import Section
 from kaft_promot.evaluation.retention import OTHER, SHARE, TARGET
 from kaft_promot.evaluation.retention_steps import Curve
 from kaft_promot.evaluation.retention_words import focus_arm
-from kaft_promot.evaluation.rows import Row
 
 
-def section(rows: Sequence[Row], target: str, seed: int = 0) -> Section:
+def section(found: Mapping[str, Curve]) -> Section:
     """Target score, in-context score and output share of every arm over steps.
 
     Args:
-      rows, target, seed: as for `retention_steps.curves`.
+      found: from `retention_steps.curves`.
     """
-    found = retention_steps.curves(rows, target, seed)
     base = found.get("base", {})
     at_base = base[min(base)] if base else {}
     arms = [arm for arm in found if arm != "base"]

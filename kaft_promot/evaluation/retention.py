@@ -162,7 +162,8 @@ def losses(
 class Scores:
     """Scores of one seed's sample rows, looked up by arm and figure.
 
-    A figure is one of `NAMES`, or `ALL`, or the name of an in-context task.
+    A figure is one of `NAMES`, or `ALL`, or the name of an in-context task. Each is computed once:
+    the table, the page and the JSON files show many of the same ones.
 
     Attributes:
       arms: in the order in which reports show them.
@@ -189,6 +190,7 @@ class Scores:
         self._points: dict[str, dict[str, dict[str, _Point]]] = {
             arm: defaultdict(dict) for arm in self.arms
         }
+        self._known: dict[tuple[Any, ...], Any] = {}
         for row in used:
             self._add(row, same.get(row["task"], False), in_format(row, predicate))
 
@@ -216,38 +218,41 @@ class Scores:
 
     def estimate(self, arm: str, name: str, seed: int = 0) -> Estimate:
         """One figure of one arm with its interval; value None and n 0 without such rows."""
-        points = list(self._points[arm][name].values())
-        return mean_of_tasks(
-            [point.value for point in points],
-            [point.task for point in points],
-            [point.question for point in points],
-            seed,
-        )
+        return self._mean(("estimate", arm, name), list(self._points[arm][name].values()), seed)
 
     def share(self, arm: str, task: str, seed: int = 0) -> Estimate:
         """Output share on one in-context task; n 0 for one that shares the target's format."""
         points = [point for point in self._points[arm][SHARE].values() if point.task == task]
-        return mean_of_tasks(
-            [point.value for point in points],
-            [point.task for point in points],
-            [point.question for point in points],
-            seed,
-        )
+        return self._mean(("share", arm, task), points, seed)
+
+    def _mean(self, key: tuple[Any, ...], points: Sequence[_Point], seed: int) -> Estimate:
+        key = (*key, seed)
+        if key not in self._known:
+            self._known[key] = mean_of_tasks(
+                [point.value for point in points],
+                [point.task for point in points],
+                [point.question for point in points],
+                seed,
+            )
+        return self._known[key]
 
     def difference(self, arm: str, reference: str, name: str, seed: int = 0) -> Difference:
         """`arm` minus `reference` in one figure, over the examples that both have.
 
         A mean over tasks is over the tasks of those examples.
         """
-        of_arm, of_reference = self._points[arm][name], self._points[reference][name]
-        both = [example for example in of_arm if example in of_reference]
-        return difference_of_tasks(
-            [of_arm[example].value for example in both],
-            [of_reference[example].value for example in both],
-            [of_arm[example].task for example in both],
-            [of_arm[example].question for example in both],
-            seed,
-        )
+        key = ("difference", arm, reference, name, seed)
+        if key not in self._known:
+            of_arm, of_reference = self._points[arm][name], self._points[reference][name]
+            both = [example for example in of_arm if example in of_reference]
+            self._known[key] = difference_of_tasks(
+                [of_arm[example].value for example in both],
+                [of_reference[example].value for example in both],
+                [of_arm[example].task for example in both],
+                [of_arm[example].question for example in both],
+                seed,
+            )
+        return self._known[key]
 
 
 def arms_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:

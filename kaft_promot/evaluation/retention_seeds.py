@@ -12,7 +12,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kaft_promot.evaluation.retention import NAMES, OTHER, SHARE, TARGET, Estimates, Scores
+from kaft_promot.evaluation.retention import (
+    IN_CONTEXT_SUITE,
+    NAMES,
+    OTHER,
+    SHARE,
+    TARGET,
+    TARGET_SUITE,
+    Estimates,
+    Scores,
+)
 from kaft_promot.evaluation.rows import Row
 
 # What ProMoT's comparison must show (the fractions are those of `claims`).
@@ -44,6 +53,15 @@ def by_seed(rows: Iterable[Row]) -> dict[int, list[Row]]:
     for row in rows:
         found[row.get("seed", 0)].append(row)
     return dict(sorted(found.items()))
+
+
+def tables_of(rows: Iterable[Row], target: str) -> dict[int, Scores]:
+    """The scores of each seed that has rows of the target or in-context tasks, seeds ascending.
+
+    Args and errors as for `retention.measure`, of rows of any seeds.
+    """
+    per_seed = by_seed(row for row in rows if row.get("suite") in (TARGET_SUITE, IN_CONTEXT_SUITE))
+    return {seed: Scores(of_seed, target) for seed, of_seed in per_seed.items()}
 
 
 def over_seeds(per_seed: Mapping[int, Estimates]) -> dict[str, dict[str, Spread]]:

@@ -81,11 +81,11 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
     rows = [row for seed in settings.seeds for row in rows_of(folder, seed, ROWS)]
     curve_rows = [row for seed in settings.seeds for row in rows_of(folder, seed, CURVES)]
     first = settings.seeds[0]
+    by_seed = retention_seeds.tables_of(rows, settings.target)
+    tables = {seed: by_seed[seed] for seed in settings.seeds}
     of_seed = {
-        seed: retention.measure([row for row in rows if row["seed"] == seed], settings.target)
-        for seed in settings.seeds
+        seed: {arm: table.estimates(arm) for arm in table.arms} for seed, table in tables.items()
     }
-    scores = retention.Scores([row for row in rows if row["seed"] == first], settings.target)
     results = retention.results_json(of_seed[first])
     curves = retention_steps.curves(
         [row for row in curve_rows if row["seed"] == first], settings.target
@@ -98,12 +98,7 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
         for arm, curve in curves.items()
     }
     if len(settings.seeds) > 1:
-        held = {
-            seed: retention_seeds.claims(
-                retention.Scores([row for row in rows if row["seed"] == seed], settings.target)
-            )
-            for seed in settings.seeds
-        }
+        held = {seed: retention_seeds.claims(table) for seed, table in tables.items()}
         results["promot_seeds"] = {
             "figures": {
                 str(seed): retention.results_json(estimates)["promot"]
@@ -126,11 +121,11 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
         for reference in retention_steps.REFERENCES
     }
     details = results | {
-        "promot": retention.details_json(scores),
+        "promot": retention.details_json(tables[first]),
         "promot_matched_target_score": {name: found for name, found in matched.items() if found},
     }
     return Figures(
-        sections=page_retention.sections(rows, curve_rows, settings.target),
+        sections=page_retention.sections(rows, tables, curves, settings.target),
         results=results,
         details=details,
         table=render(of_seed[first], retention.NAMES),

@@ -11,7 +11,13 @@ from importlib import resources
 
 import pytest
 
-from kaft_promot.evaluation import curves, page, page_retention
+from kaft_promot.evaluation import (
+    curves,
+    page,
+    page_retention,
+    retention_seeds,
+    retention_steps,
+)
 from kaft_promot.evaluation.formatting import percent
 from kaft_promot.evaluation.output_share import one_of, register_format
 from kaft_promot.evaluation.page_retention_examples import choose
@@ -119,6 +125,11 @@ class Text(html.parser.HTMLParser):
         return " ".join(" ".join(self.text).split())
 
 
+def sections_of(rows, curve_rows, target):
+    tables = retention_seeds.tables_of(rows, target)
+    return page_retention.sections(rows, tables, retention_steps.curves(curve_rows, target), target)
+
+
 @pytest.fixture(scope="module")
 def rows():
     return made_rows()
@@ -126,7 +137,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def sections(rows):
-    return page_retention.sections(rows, made_curve_rows(), TARGET)
+    return sections_of(rows, made_curve_rows(), TARGET)
 
 
 def test_every_figure_stands_on_the_page(rows, sections):
@@ -211,7 +222,7 @@ def test_what_comes_from_data_is_escaped():
             one["arm"] = f"{one['arm']} {ATTACK}"
         return rows
 
-    found = page_retention.sections(hostile(made_rows()), hostile(made_curve_rows()), TARGET)
+    found = sections_of(hostile(made_rows()), hostile(made_curve_rows()), TARGET)
     parsed = Text(document(found))
     assert "script" not in parsed.tags and "b" in parsed.tags
     assert parsed.words.count("alert('x')") > 50
@@ -220,8 +231,8 @@ def test_what_comes_from_data_is_escaped():
 def test_several_seeds_are_shown_apart(rows):
     more = [one | {"seed": 3} for one in rows] + made_rows(seed=5)
     curve_rows = made_curve_rows(seed=5)
-    found = page_retention.sections(more, curve_rows, TARGET)
-    plain = page_retention.sections(rows, curve_rows, TARGET)
+    found = sections_of(more, curve_rows, TARGET)
+    plain = sections_of(rows, curve_rows, TARGET)
     assert found[0] == plain[0]  # the figures are those of the first seed
     (seeds,) = [section for section in found if section.anchor == "retention-seeds"]
     text = Text(seeds.html).words.replace("\xa0", " ")
@@ -230,9 +241,9 @@ def test_several_seeds_are_shown_apart(rows):
 
 
 def test_any_set_of_arms_makes_sections(rows):
-    assert page_retention.sections([], [], TARGET) == []
+    assert sections_of([], [], TARGET) == []
     alone = [one for one in rows if one["arm"] == "joint" and one["suite"] == "target"]
-    found = page_retention.sections(alone, [], TARGET)
+    found = sections_of(alone, [], TARGET)
     assert [section.anchor for section in found] == [
         "retention",
         "retention-examples",
@@ -240,7 +251,7 @@ def test_any_set_of_arms_makes_sections(rows):
     ]
     Text(document(found))
     without_base = [one for one in rows if one["arm"] != "base"]
-    found = page_retention.sections(without_base[1:], [], TARGET)
+    found = sections_of(without_base[1:], [], TARGET)
     text = Text(document(found)).words
     assert "loss +" not in text and "unlike numbers of examples (Target task: finetune 59" in text
 
