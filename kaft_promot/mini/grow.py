@@ -23,9 +23,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import sentencepiece
 
 from kaft_promot.errors import UserError
+from kaft_promot.feeding.vocabulary import SentencePieceVocabulary
 from kaft_promot.interop.checkpoint import load_model
 from kaft_promot.interop.native import write_native
 from kaft_promot.mini.facts import json_rows
@@ -76,6 +76,9 @@ def grow(
       params: nested dict under T5X's names.
       tokens_BxL: int32 encoder inputs, 0 is padding: what the matching is fitted on.
       key: of the new heads' other values.
+
+    Returns:
+      New parameters, float32, and a configuration with `num_heads + 1`.
     """
     wider = dataclasses.replace(config, num_heads=config.num_heads + 1)
     new, old = flatten(init_params(wider, key)), flatten(params)
@@ -138,19 +141,18 @@ def _run(args: argparse.Namespace) -> int:
     model = load_model(args.checkpoint)
     if model.config is None:
         raise UserError(f"{args.checkpoint}: holds no model_config.json; give a finished run")
-    vocabulary = str(args.data / "vocab.model")
-    pieces = sentencepiece.SentencePieceProcessor(model_file=vocabulary)
+    vocabulary = SentencePieceVocabulary(args.data / "vocab.model")
     examples = list(islice(json_rows(args.data / "train.reading.jsonl", ["inputs"]), args.examples))
     if len(examples) < args.examples:
         raise UserError(
             f"--examples={args.examples}: {args.data}/train.reading.jsonl has {len(examples)}"
         )
-    ids = pieces.encode([row["inputs"] for row in examples])
+    ids = [vocabulary.encode(row["inputs"]) for row in examples]
     tokens_BxL = np.zeros((len(ids), max(map(len, ids))), np.int32)
     for row_L, row in zip(tokens_BxL, ids, strict=True):
         row_L[: len(row)] = row
     params, config = grow(model.params, model.config, tokens_BxL, jax.random.key(args.seed))
-    print(write_native(args.output, params, config, vocabulary))
+    print(write_native(args.output, params, config, vocabulary.path))
     return 0
 
 

@@ -77,7 +77,7 @@ def test_new_heads_attend_to_the_same_token_elsewhere(grown):
             assert found[place] == twin, layer
 
 
-def test_the_command_writes_a_checkpoint_that_training_takes(tmp_path: Path):
+def test_the_command_writes_a_checkpoint_with_its_vocabulary(tmp_path: Path, capsys):
     data = tmp_path / "data"
     data.mkdir()
     text = [f"{a} {b} runs to the {b}" for a in ("ant", "bee", "cat") for b in ("hill", "tree")]
@@ -96,3 +96,6 @@ def test_the_command_writes_a_checkpoint_that_training_takes(tmp_path: Path):
     model = load_model(tmp_path / "new")
     assert model.config is not None and model.config.num_heads == 3
     assert grow_lib.main([*arguments[:3], "--examples=7"]) == 2
+    assert "train.reading.jsonl has 6" in capsys.readouterr().err
+    assert grow_lib.main([arguments[0], f"--data={tmp_path}", arguments[2]]) == 2
+    assert "vocab.model" in capsys.readouterr().err
