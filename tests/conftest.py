@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -11,6 +12,7 @@ os.environ.setdefault("KAFT_PROMOT_COMPILATION_CACHE", "off")
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY / "tests"))  # so that tests may import `byte_model`
 
 
 @pytest.fixture(scope="session")

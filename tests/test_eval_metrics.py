@@ -4,26 +4,15 @@ import json
 import pathlib
 
 import gin
-import jax
 import numpy as np
 import pytest
+from byte_model import write_byte_model
 
 from kaft_promot import cli, evaluate
 from kaft_promot.infer import load_predictor
-from kaft_promot.interop import write_native
-from kaft_promot.models import T5Config, abstract_params
 
 seqio = pytest.importorskip("seqio")
 
-CONFIG = T5Config(
-    vocab_size=384,
-    emb_dim=8,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=4,
-    mlp_dim=16,
-)
 LENGTHS = "--gin.TASK_FEATURE_LENGTHS={'inputs': 96, 'targets': 64}"
 MODULE = "metric_tasks_of_the_test"
 TASKS = '''
@@ -94,13 +83,9 @@ class Parrot:
 def folder(tmp_path_factory):
     """A folder with a random model `base`, tasks in a module, and their data; the current one."""
     folder = tmp_path_factory.mktemp("metrics")
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda like: 0.3 * rng.standard_normal(like.shape, np.float32), abstract_params(CONFIG)
-    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_native("base", params, CONFIG, vocabulary="bytes")
+        write_byte_model("base")
         pathlib.Path(f"{MODULE}.py").write_text(TASKS)
         for name in ("qa", "score", "aux", "none", "wrong", "set"):
             rows = [

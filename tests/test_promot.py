@@ -8,6 +8,7 @@ import gin
 import jax
 import numpy as np
 import pytest
+from byte_model import CONFIG, write_byte_model
 
 from kaft_promot import cli
 from kaft_promot.errors import UserError
@@ -16,20 +17,10 @@ from kaft_promot.interop import (
     load_model,
     load_params,
     read_prompts,
-    write_native,
     write_prompts,
 )
-from kaft_promot.models import T5Config, abstract_params, flatten
+from kaft_promot.models import flatten
 
-CONFIG = T5Config(
-    vocab_size=384,
-    emb_dim=8,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=4,
-    mlp_dim=16,
-)
 LENGTHS = "--gin.TASK_FEATURE_LENGTHS={'inputs': 60, 'targets': 16}"
 TASKS = """
 from kaft_promot.feeding.jsonl_task import register_jsonl_task
@@ -56,15 +47,11 @@ def folder(tmp_path_factory):
     import seqio
 
     folder = tmp_path_factory.mktemp("promot")
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda like: 0.3 * rng.standard_normal(like.shape, np.float32), abstract_params(CONFIG)
-    )
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_native("base", params, CONFIG, vocabulary="bytes")
+        write_byte_model("base")
         pathlib.Path(f"{MODULE}.py").write_text(TASKS)
         for name in ("one", "two"):
             for split in ("train", "validation"):

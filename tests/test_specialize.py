@@ -7,6 +7,7 @@ import gin
 import jax
 import numpy as np
 import pytest
+from byte_model import CONFIG, write_byte_model
 
 from kaft_promot import cli
 from kaft_promot.infer import load_predictor
@@ -16,15 +17,6 @@ from kaft_promot.models import T5Config, abstract_params, flatten
 from kaft_promot.models.lora import merge_lora
 from kaft_promot.training import read_metrics
 
-CONFIG = T5Config(
-    vocab_size=384,
-    emb_dim=8,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=4,
-    mlp_dim=16,
-)
 TASKS = """
 from kaft_promot.evaluation.output_share import one_of, register_format
 from kaft_promot.feeding.jsonl_task import register_jsonl_task
@@ -45,14 +37,10 @@ SHORT = ("--gin.output_share.max_decode_length=3", "--gin.output_share.examples=
 def folder(tmp_path_factory):
     """A folder with a random model `base` and examples; the current folder."""
     folder = tmp_path_factory.mktemp("specialize")
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda like: 0.3 * rng.standard_normal(like.shape, np.float32), abstract_params(CONFIG)
-    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
-        write_native("base", params, CONFIG, vocabulary="bytes")
+        write_byte_model("base")
         pathlib.Path("spec_tasks.py").write_text(TASKS)
         rows = [{"inputs": f"is {i} even?", "targets": str(i % 2 == 0)} for i in range(12)]
         pathlib.Path("examples.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))

@@ -8,20 +8,12 @@ import gin
 import jax
 import numpy as np
 import pytest
+from byte_model import CONFIG, write_byte_model
 
 from kaft_promot import cli
 from kaft_promot.interop import load_params, write_native
-from kaft_promot.models import T5Config, abstract_params, flatten, unflatten
+from kaft_promot.models import abstract_params, flatten, unflatten
 
-CONFIG = T5Config(
-    vocab_size=384,
-    emb_dim=8,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=4,
-    mlp_dim=16,
-)
 LENGTHS = "--gin.TASK_FEATURE_LENGTHS={'inputs': 96, 'targets': 16}"
 SHORT = ["--gin.MAX_INPUT_LENGTH=96", "--gin.MAX_DECODE_LENGTH=4", "--gin.BATCH_SIZE=8"]
 PLACES = ["Rome", "Oslo", "Bonn", "Lima", "Cairo", "Paris"]
@@ -31,13 +23,9 @@ PLACES = ["Rome", "Oslo", "Bonn", "Lima", "Cairo", "Paris"]
 def folder(tmp_path_factory):
     """A folder with a random model `base`, questions and their records; the current folder."""
     folder = tmp_path_factory.mktemp("verbs")
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda like: 0.3 * rng.standard_normal(like.shape, np.float32), abstract_params(CONFIG)
-    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_native("base", params, CONFIG, vocabulary="bytes")
+        write_byte_model("base")
         with open("q.jsonl", "w") as out:
             for i, place in enumerate(PLACES):
                 row = {

@@ -8,27 +8,19 @@ import gin
 import jax
 import numpy as np
 import pytest
+from byte_model import write_byte_model
 
 from kaft_promot import cli
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation import suites
 from kaft_promot.evaluation.output_share import one_of, register_format
-from kaft_promot.interop import load_params, read_prompts, write_native
-from kaft_promot.models import T5Config, abstract_params, flatten
+from kaft_promot.interop import load_params, read_prompts
+from kaft_promot.models import flatten
 from kaft_promot.promot import arms
 from kaft_promot.promot.experiment import CURVES, ROWS, best_step, rows_of
 from kaft_promot.promot.settings import Promot
 from kaft_promot.training import AdamW
 
-CONFIG = T5Config(
-    vocab_size=384,
-    emb_dim=8,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=4,
-    mlp_dim=16,
-)
 MODULE = "promot_target_of_the_test"
 TARGET = """
 from kaft_promot.feeding.jsonl_task import register_jsonl_task
@@ -79,17 +71,13 @@ def folder(tmp_path_factory):
     import seqio
 
     folder = tmp_path_factory.mktemp("comparison")
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda like: 0.3 * rng.standard_normal(like.shape, np.float32), abstract_params(CONFIG)
-    )
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     suites.register(SUITE)
     register_format("target_of_the_test", one_of("True", "False"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_native("base", params, CONFIG, vocabulary="bytes")
+        write_byte_model("base")
         pathlib.Path(f"{MODULE}.py").write_text(TARGET)
         for split in ("train", "validation", "test"):
             rows = [{"inputs": f"{i} is?", "targets": ("True", "False")[i % 2]} for i in range(8)]
