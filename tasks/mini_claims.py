@@ -11,10 +11,10 @@ examples:
 
 In `mini_claims` the object of a false claim is another fact's object of the same relation, each as
 likely as it is frequent, so that only who remembers the fact can tell. In `mini_claims_typed` it is
-an object of another type (`jazz`), so that who knows what kind of thing answers
-can tell, too. It depends on the fact and nothing else. Splits: `train`, `validation` and `test` are
-the facts that mini remembers and that are in its splits `remembered_train`, `remembered_validation`
-and `remembered_test`.
+an object of another type (`jazz`), so that who knows what kind of thing answers can tell, too. It
+depends on the fact and nothing else. Splits: `train`, `validation` and `test` are the facts that
+mini remembers and that are in its splits `remembered_train`, `remembered_validation` and
+`remembered_test`.
 
 The facts are the shipped ones, or those of a file: `mini_claims_data.facts = "facts.jsonl.gz"`, as
 `python -m kaft_promot.mini.build` writes it. Features: `inputs` and `targets`, int32 tokens of the
