@@ -24,6 +24,7 @@ that no training example holds (but `mini_closed_book`, whose validation asks wh
 | `mini_pretrain` | 0.4 | 0.35 | | | | | 0.25 |
 | `mini_settles` | 0.25 | 0.5 | | | | | 0.25 |
 | `mini_compares` | 0.08 | 0.17 | | 0.25 | 0.2 | 0.15 | 0.15 |
+| `mini_finishes` | 0.08 | 0.3 | | 0.3 | 0.13 | 0.05 | 0.14 |
 
 Quotes are ten times as long as answers and keep most of the gradient, so their share falls when
 they have taught copying; facts need no skill but a hundred repetitions each, so theirs rises then.
@@ -52,6 +53,14 @@ RATES = {
         "names": 0.2,
         "options": 0.15,
         "fewshot": 0.15,
+    },
+    "mini_finishes": {
+        "closed_book": 0.08,
+        "reading": 0.3,
+        "questions": 0.3,
+        "names": 0.13,
+        "options": 0.05,
+        "fewshot": 0.14,
     },
 }
 TASKS = ("closed_book", "reading", "quote", "questions", "names", "options", "fewshot", "copy")
