@@ -1,23 +1,30 @@
-"""What a soft prompt costs and saves, on mini's sizes and the CPU.
+"""What a soft prompt costs and saves, on the CPU.
 
     python benchmarks/bench_promot.py
 
-Stage 1's step (gradients for the prompt alone) against full fine-tuning's on the same batch, and
-the same examples unpacked and packed into rows of the same length, T5X's usual 512: inputs of 60 to
-120 tokens, targets of 2, as RTE has them, each behind a prompt of 100.
+Stage 1's step (gradients for the prompt alone) against full fine-tuning's on the same batch: of
+mini's sizes on packed examples, and of bench_train_step.py's network on its batch, behind a prompt
+of 20. And the same examples unpacked and packed into rows of the same length, T5X's usual 512:
+inputs of 60 to 120 tokens, targets of 2, as RTE has them, each behind a prompt of 100.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import bench_train_step
 import numpy as np
 import rivals
 
 PROMPT_LENGTH, EXAMPLES = 100, 24
 LENGTHS = {"inputs": 512, "targets": 16}
+MINI: dict[str, Any] = dict(vocab=4096, embed=128, heads=4, head=32, layers=(4, 2), mlp=384)
+_WIDE = bench_train_step.SIZES
+WIDE: dict[str, Any] = {**_WIDE, "layers": (_WIDE["layers"], _WIDE["layers"])}
+WIDE_PROMPT = 20
 
 
 def examples() -> list[dict[str, np.ndarray]]:
@@ -30,6 +37,13 @@ def examples() -> list[dict[str, np.ndarray]]:
         }
         for n in rng.integers(60, 121, EXAMPLES)
     ]
+
+
+def wide_batch() -> dict[str, np.ndarray]:
+    """The batch of bench_train_step.py, its first inputs replaced by the prompt's placeholders."""
+    inputs, targets = bench_train_step.batch()
+    inputs[:, :WIDE_PROMPT] = WIDE["vocab"] + np.arange(WIDE_PROMPT)
+    return bench_train_step.features(inputs, targets)
 
 
 def batch(packed: bool) -> dict[str, np.ndarray]:
@@ -45,7 +59,9 @@ def batch(packed: bool) -> dict[str, np.ndarray]:
     return assemble(rows, LENGTHS)
 
 
-def step_of(trained: str, packed: bool) -> None:
+def step_of(
+    trained: str, sizes: dict[str, Any], prompt: int, features: dict[str, np.ndarray]
+) -> None:
     import jax
 
     from kaft_promot.models import T5Config, attach_prompts, init_params
@@ -53,23 +69,22 @@ def step_of(trained: str, packed: bool) -> None:
     from kaft_promot.training import FULL, PROMPT, Adafactor, init_state, make_train_step
 
     config = T5Config(
-        vocab_size=4096,
-        emb_dim=128,
-        num_heads=4,
-        head_dim=32,
-        num_encoder_layers=4,
-        num_decoder_layers=2,
-        mlp_dim=384,
+        vocab_size=sizes["vocab"],
+        emb_dim=sizes["embed"],
+        num_heads=sizes["heads"],
+        head_dim=sizes["head"],
+        num_encoder_layers=sizes["layers"][0],
+        num_decoder_layers=sizes["layers"][1],
+        mlp_dim=sizes["mlp"],
     )
     params = init_params(config, jax.random.key(0))
-    rows = np.zeros((1, PROMPT_LENGTH, config.emb_dim), np.float32)
+    rows = np.zeros((1, prompt, config.emb_dim), np.float32)
     config, params = attach_prompts(config, params, rows)
     config = dataclasses.replace(config, dropout_rate=0.1)
     optimizer = Adafactor(learning_rate=1e-3)
     stage = {"full": FULL, "prompt": PROMPT}[trained]
     state = init_state(params, optimizer, stage, MeshConfig().make())
     step = make_train_step(config, optimizer)
-    features = batch(packed)
 
     def work() -> None:
         nonlocal state
@@ -79,21 +94,32 @@ def step_of(trained: str, packed: bool) -> None:
     rivals.serve(work, warm_up=1)
 
 
+# The stage and the case of every worker; a case is a network, its prompt's length and a batch.
+CASES: dict[str, tuple[dict[str, Any], int, Callable[[], dict[str, np.ndarray]]]] = {
+    "packed": (MINI, PROMPT_LENGTH, lambda: batch(packed=True)),
+    "unpacked": (MINI, PROMPT_LENGTH, lambda: batch(packed=False)),
+    "wide": (WIDE, WIDE_PROMPT, wide_batch),
+}
 WORKERS = {
-    "stage 1": ("prompt", True),
-    "full fine-tuning": ("full", True),
-    "packed": ("prompt", True),
-    "unpacked": ("prompt", False),
+    "stage 1": ("prompt", "packed"),
+    "full fine-tuning": ("full", "packed"),
+    "stage 1, wide": ("prompt", "wide"),
+    "full, wide": ("full", "wide"),
+    "packed": ("prompt", "packed"),
+    "unpacked": ("prompt", "unpacked"),
 }
 
 
 def main() -> None:
     if len(sys.argv) > 1:
-        step_of(*WORKERS[sys.argv[1]])
+        trained, case = WORKERS[sys.argv[1]]
+        sizes, prompt, make_batch = CASES[case]
+        step_of(trained, sizes, prompt, make_batch())
         return
     for title, pair in (
-        (f"Step on {EXAMPLES} examples, packed", ("stage 1", "full fine-tuning")),
-        (f"Stage 1 on {EXAMPLES} examples", ("packed", "unpacked")),
+        (f"mini's sizes: step on {EXAMPLES} examples, packed", ("stage 1", "full fine-tuning")),
+        ("256 wide, 4 + 4 layers: step on 32 rows", ("stage 1, wide", "full, wide")),
+        (f"mini's sizes: stage 1 on {EXAMPLES} examples", ("packed", "unpacked")),
     ):
         names = {name: sys.executable for name in pair}
         rivals.compare(title, __file__, names, rounds=5, unit="step")

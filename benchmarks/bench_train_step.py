@@ -25,6 +25,16 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
     return tuple(rng.integers(2, SIZES["vocab"], s).astype(np.int32) for s in shape)
 
 
+def features(inputs: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
+    """What a training step is fed."""
+    return {
+        "encoder_input_tokens": inputs,
+        "decoder_target_tokens": targets,
+        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+        "decoder_loss_weights": np.ones_like(targets),
+    }
+
+
 def ours() -> None:
     import jax
 
@@ -45,17 +55,11 @@ def ours() -> None:
     mesh = MeshConfig().make()
     state = init_state(init_params(config, jax.random.key(0)), optimizer, FULL, mesh, 0)
     step = make_train_step(config, optimizer)
-    inputs, targets = batch()
-    features = {
-        "encoder_input_tokens": inputs,
-        "decoder_target_tokens": targets,
-        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-        "decoder_loss_weights": np.ones_like(targets),
-    }
+    fed = features(*batch())
 
     def work() -> None:
         nonlocal state
-        state, metrics = step(state, features)
+        state, metrics = step(state, fed)
         jax.block_until_ready(metrics)
 
     rivals.serve(work)
