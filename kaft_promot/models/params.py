@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -56,8 +57,16 @@ def init_params(config: T5Config, key: jax.Array) -> Params:
 
 def abstract_params(config: T5Config) -> Params:
     """`jax.ShapeDtypeStruct`s of the parameters of `config`, without computing anything."""
+    return unflatten(_shapes(config))
+
+
+@functools.lru_cache(maxsize=32)
+def _shapes(config: T5Config) -> dict[str, Any]:
+    """By path, kept: tracing a network takes longer than reading a small one from disk."""
     token = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    return jax.eval_shape(Transformer(config).init, jax.random.key(0), token, token)["params"]
+    return flatten(
+        jax.eval_shape(Transformer(config).init, jax.random.key(0), token, token)["params"]
+    )
 
 
 def logical_axes(params: Mapping[str, Any]) -> Params:

@@ -9,6 +9,7 @@ output in the folder and is skipped, or continued, when it is there.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -42,6 +43,7 @@ def run(folder: pathlib.Path, settings: Promot) -> None:
     """
     _check(settings)
     claim(folder / "settings.json", settings.described(), "seed*/*/metrics.jsonl", free=("seeds",))
+    targets = _targets(settings)
     for seed in settings.seeds:
         place = folder / f"seed{seed}"
         chosen = [arms_lib.get(name) for name in settings.arms]
@@ -54,7 +56,7 @@ def run(folder: pathlib.Path, settings: Promot) -> None:
             _tune(place, name, arm, settings, seed)
         _say(f"seed {seed}: measure the target with prompts, in-context tasks without")
         for name in (BASE, *settings.arms):
-            _measure(place, name, settings, seed)
+            _measure(place, name, settings, seed, targets)
 
 
 def rows_of(folder: pathlib.Path, seed: int, file: str = ROWS) -> list[Row]:
@@ -215,7 +217,34 @@ def _lora(place: pathlib.Path, name: str, arm: Arm, settings: Promot, seed: int)
     return dataclasses.replace(settings.lora, seed=seed) if arm.lora else None
 
 
-def _measure(place: pathlib.Path, name: str, settings: Promot, seed: int) -> None:
+def _targets(settings: Promot) -> dict[bool, suites.Suite]:
+    """The target as a suite: a part of the validation split (key True), and the test split.
+
+    Their examples are read once and kept, for every checkpoint is asked the same ones.
+    """
+
+    def kept(task: suites.EvalTask) -> suites.EvalTask:
+        return dataclasses.replace(
+            task, examples=functools.cache(lambda data: list(task.examples(data)))
+        )
+
+    made = {}
+    for limited, split in ((True, "validation"), (False, settings.test_split)):
+        most = settings.curve_examples["target"] if limited else None
+        suite = task_suite(_dataset(settings, split, 0, pack=False), most)
+        made[limited] = dataclasses.replace(
+            suite, name="target", tasks=tuple(kept(task) for task in suite.tasks)
+        )
+    return made
+
+
+def _measure(
+    place: pathlib.Path,
+    name: str,
+    settings: Promot,
+    seed: int,
+    targets: Mapping[bool, suites.Suite],
+) -> None:
     """Rows of one arm: on its way, for the curves, and of the checkpoint that is reported."""
     arm = None if name == BASE else arms_lib.get(name)
     points = {0: settings.base_checkpoint}
@@ -236,13 +265,13 @@ def _measure(place: pathlib.Path, name: str, settings: Promot, seed: int) -> Non
 
     for step, checkpoint in points.items():
         note = {"seed": seed, "steps": step}
-        limits = settings.curve_examples
-        _ask(place / CURVES, f"{name}@{step}", checkpoint, attached(step), settings, note, limits)
+        curve = f"{name}@{step}"
+        _ask(place / CURVES, curve, checkpoint, attached(step), settings, note, targets, True)
     step = max(points)
     if settings.select == "best":
         step = best_step(rows_of(place.parent, seed, CURVES), name)
     note = {"seed": seed, "steps": step}
-    _ask(place / ROWS, name, points[step], attached(step), settings, note, None)
+    _ask(place / ROWS, name, points[step], attached(step), settings, note, targets, False)
 
 
 def best_step(curve_rows: list[Row], arm: str) -> int:
@@ -266,25 +295,30 @@ def _ask(
     attached: Mapping[str, Any],
     settings: Promot,
     note: Mapping[str, Any],
-    limits: Mapping[str, int] | None,
+    targets: Mapping[bool, suites.Suite],
+    limited: bool,
 ) -> None:
-    """Rows of one checkpoint; with `limits` a part of the validation split, else the test split."""
-    split = "validation" if limits else settings.test_split
-    target = task_suite(
-        _dataset(settings, split, 0, pack=False), limits["target"] if limits else None
-    )
+    """Rows of one checkpoint on the target's part `limited`, in-context tasks and grounding."""
     in_context = suites.get(settings.suite, settings.suite_module)
-    data = dict(settings.suite_data) | ({"queries": limits["queries"]} if limits else {})
+    queries = {"queries": settings.curve_examples["queries"]} if limited else {}
     work: list[tuple[suites.Suite, Any, Mapping[str, Any]]] = [
-        (dataclasses.replace(target, name="target"), None, attached),
-        (dataclasses.replace(in_context, name="in_context"), data, {}),
+        (targets[limited], None, attached),
+        (
+            dataclasses.replace(in_context, name="in_context"),
+            dict(settings.suite_data) | queries,
+            {},
+        ),
     ]
-    if settings.grounding_data and not limits:
+    if settings.grounding_data and not limited:
         work.append((suites.get("grounding"), settings.grounding_data, attached))
+    # Equal lengths for all suites share their compiled programs.
+    load = functools.partial(
+        load_predictor, checkpoint, max_decode_length=settings.task_feature_lengths["targets"]
+    )
+    plain = load()
+    with_prompt = load(**attached) if attached else plain
     for suite, suite_data, also in work:
-        # Equal lengths for all suites share their compiled programs.
-        length = settings.task_feature_lengths["targets"]
-        predictor = load_predictor(checkpoint, max_decode_length=length, **also)
+        predictor = with_prompt if also else plain
         run_suite(
             suite,
             predictor,
