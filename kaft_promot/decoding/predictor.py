@@ -1,9 +1,10 @@
 """Text in, text out: the one door through which the other rooms decode."""
 
+import contextlib
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import gin
@@ -17,6 +18,7 @@ from kaft_promot.decoding.beam import Penalty, check_beam_options
 from kaft_promot.decoding.loop import EOS_ID, PAD_ID
 from kaft_promot.errors import UserError
 from kaft_promot.models import T5Config
+from kaft_promot.scale.memory import give_back_memory
 
 if TYPE_CHECKING:
     from kaft_promot.feeding.vocabulary import Vocabulary
@@ -172,7 +174,8 @@ class Predictor:
         keys = self._keys(inputs, ids) if self.method == "sample" else None
         decoded: list[list[int]] = [[] for _ in inputs]
         lengths = [len(row) for row in inputs]
-        with tqdm.tqdm(total=len(inputs), desc="decode", disable=not progress) as bar:
+        bar = tqdm.tqdm(total=len(inputs), desc="decode", disable=not progress)
+        with bar, _compilers_memory_given_back():
             for rows, batch_size in group_by_length(lengths, self.batch_size):
                 length = bucket_length(lengths[rows[0]], largest=self.max_input_length)
                 batch_BxL = self._behind_prefix(pad([inputs[i] for i in rows], batch_size, length))
@@ -213,7 +216,8 @@ class Predictor:
         scores_N = np.zeros(len(inputs), np.float32)
         # Targets are never cut, so each pair's cost is its whole length.
         sizes = [len(x) + len(y) for x, y in zip(inputs, outputs, strict=True)]
-        with tqdm.tqdm(total=len(inputs), desc="score", disable=not progress) as bar:
+        bar = tqdm.tqdm(total=len(inputs), desc="score", disable=not progress)
+        with bar, _compilers_memory_given_back():
             for rows, batch_size in group_by_length(sizes, self.batch_size):
                 length = max(len(inputs[i]) for i in rows)
                 length = bucket_length(length, largest=self.max_input_length)
@@ -295,6 +299,15 @@ class Predictor:
         seed = b"%d:" % self._seed
         digests = [hashlib.blake2b(seed + name, digest_size=8).digest() for name in names]
         return np.frombuffer(b"".join(digests), "<u4").reshape(-1, 2)
+
+
+@contextlib.contextmanager
+def _compilers_memory_given_back() -> Iterator[None]:
+    """Where the body compiles a program, 100 MB are given back to the system at its end."""
+    before = programs.trace_counts()
+    yield
+    if programs.trace_counts() != before:
+        give_back_memory()
 
 
 def _until_end(tokens_T: np.ndarray) -> list[int]:
