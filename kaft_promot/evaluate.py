@@ -4,6 +4,7 @@ Sample rows are appended to `rows.jsonl`; the same command again evaluates only 
 SeqIO task is scored by its own `postprocess_fn` and `metric_fns`, as in T5X.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -166,7 +167,8 @@ def _suite_or_task(
 def task_suite(dataset: DatasetConfig, max_examples: int | None = None) -> suites.Suite:
     """A SeqIO task or mixture as a suite.
 
-    It loads no data of its own; examples of a mixture are told apart by their task's name. A row's
+    It loads no data of its own; examples of a mixture are told apart by their task's name. They are
+    read when they are first asked for, and kept: a suite may be put to many checkpoints. A row's
     scores are exact match and F1 against its target; it also holds what the task's own metrics need
     (`own_metrics.figures`).
 
@@ -174,13 +176,14 @@ def task_suite(dataset: DatasetConfig, max_examples: int | None = None) -> suite
       dataset: task, split and module.
       max_examples: of each task, the first ones; None for all.
     """
+    read = functools.cache(lambda: tuple(_task_examples(dataset, max_examples)))
     return suites.Suite(
         name=dataset.mixture_or_task_name,
         description=f"{dataset.mixture_or_task_name}, split {dataset.split}",
         tasks=(
             suites.EvalTask(
                 name=dataset.mixture_or_task_name,
-                examples=lambda _: _task_examples(dataset, max_examples),
+                examples=lambda _: read(),
                 read=_read,
                 score=_score,
             ),

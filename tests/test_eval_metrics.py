@@ -9,6 +9,7 @@ import pytest
 from byte_model import write_byte_model
 
 from kaft_promot import cli, evaluate
+from kaft_promot.feeding import DatasetConfig, eval_examples
 from kaft_promot.infer import load_predictor
 
 seqio = pytest.importorskip("seqio")
@@ -226,6 +227,28 @@ def test_other_arms_of_the_folder_keep_their_figures(folder):
     first = results("two")["first"]
     run("metrics_none", "two", "--gin.ARM=second")
     assert results("two")["first"] == first and set(results("two")) == {"first", "second"}
+
+
+def test_a_tasks_examples_are_read_once_for_many_checkpoints(folder, monkeypatch):
+    reads = []
+
+    def counted(*arguments, **more):
+        reads.append(arguments)
+        return eval_examples(*arguments, **more)
+
+    monkeypatch.setattr(evaluate, "eval_examples", counted)
+    dataset = DatasetConfig(
+        mixture_or_task_name="metrics_none",
+        task_feature_lengths={"inputs": 96, "targets": 64},
+        split="validation",
+        batch_size=1,
+        module=MODULE,
+    )
+    (task,) = evaluate.task_suite(dataset, 3).tasks
+    assert reads == []
+    first = list(task.examples(None))
+    assert [e.prompt for e in first] == [e.prompt for e in task.examples(None)]
+    assert len(first) == 3 and len(reads) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ output in the folder and is skipped, or continued, when it is there.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -217,25 +216,18 @@ def _lora(place: pathlib.Path, name: str, arm: Arm, settings: Promot, seed: int)
     return dataclasses.replace(settings.lora, seed=seed) if arm.lora else None
 
 
-def _targets(settings: Promot) -> dict[bool, suites.Suite]:
-    """The target as a suite: a part of the validation split (key True), and the test split.
-
-    Their examples are read once and kept, for every checkpoint is asked the same ones.
-    """
-
-    def kept(task: suites.EvalTask) -> suites.EvalTask:
-        return dataclasses.replace(
-            task, examples=functools.cache(lambda data: list(task.examples(data)))
+def _targets(settings: Promot) -> dict[str, suites.Suite]:
+    """The target as a suite, by the file of its rows: a part of validation, and the test split."""
+    parts = {
+        CURVES: ("validation", settings.curve_examples["target"]),
+        ROWS: (settings.test_split, None),
+    }
+    return {
+        file: dataclasses.replace(
+            task_suite(_dataset(settings, split, 0, pack=False), most), name="target"
         )
-
-    made = {}
-    for limited, split in ((True, "validation"), (False, settings.test_split)):
-        most = settings.curve_examples["target"] if limited else None
-        suite = task_suite(_dataset(settings, split, 0, pack=False), most)
-        made[limited] = dataclasses.replace(
-            suite, name="target", tasks=tuple(kept(task) for task in suite.tasks)
-        )
-    return made
+        for file, (split, most) in parts.items()
+    }
 
 
 def _measure(
@@ -243,7 +235,7 @@ def _measure(
     name: str,
     settings: Promot,
     seed: int,
-    targets: Mapping[bool, suites.Suite],
+    targets: Mapping[str, suites.Suite],
 ) -> None:
     """Rows of one arm: on its way, for the curves, and of the checkpoint that is reported."""
     arm = None if name == BASE else arms_lib.get(name)
@@ -263,15 +255,17 @@ def _measure(
             return {"prompt_path": str(place / _STAGE_1 / "checkpoints" / "best")}
         return {"prompt_path": points[step]} if arm.prompt else {}
 
-    for step, checkpoint in points.items():
+    def ask(file: str, called: str, step: int) -> None:
         note = {"seed": seed, "steps": step}
-        curve = f"{name}@{step}"
-        _ask(place / CURVES, curve, checkpoint, attached(step), settings, note, targets, True)
+        target = targets[file]
+        _ask(place / file, called, points[step], attached(step), target, settings, note)
+
+    for step in points:
+        ask(CURVES, f"{name}@{step}", step)
     step = max(points)
     if settings.select == "best":
         step = best_step(rows_of(place.parent, seed, CURVES), name)
-    note = {"seed": seed, "steps": step}
-    _ask(place / ROWS, name, points[step], attached(step), settings, note, targets, False)
+    ask(ROWS, name, step)
 
 
 def best_step(curve_rows: list[Row], arm: str) -> int:
@@ -293,32 +287,32 @@ def _ask(
     arm: str,
     checkpoint: str,
     attached: Mapping[str, Any],
+    target: suites.Suite,
     settings: Promot,
     note: Mapping[str, Any],
-    targets: Mapping[bool, suites.Suite],
-    limited: bool,
 ) -> None:
-    """Rows of one checkpoint on the target's part `limited`, in-context tasks and grounding."""
+    """Rows of one checkpoint: on the target with what is `attached`, in context without.
+
+    For the curves in-context tasks have fewer queries, and grounding is left out.
+    """
+    for_curves = rows_path.name == CURVES
     in_context = suites.get(settings.suite, settings.suite_module)
-    queries = {"queries": settings.curve_examples["queries"]} if limited else {}
+    data = dict(settings.suite_data)
+    if for_curves:
+        data["queries"] = settings.curve_examples["queries"]
     work: list[tuple[suites.Suite, Any, Mapping[str, Any]]] = [
-        (targets[limited], None, attached),
-        (
-            dataclasses.replace(in_context, name="in_context"),
-            dict(settings.suite_data) | queries,
-            {},
-        ),
+        (target, None, attached),
+        (dataclasses.replace(in_context, name="in_context"), data, {}),
     ]
-    if settings.grounding_data and not limited:
+    if settings.grounding_data and not for_curves:
         work.append((suites.get("grounding"), settings.grounding_data, attached))
-    # Equal lengths for all suites share their compiled programs.
-    load = functools.partial(
-        load_predictor, checkpoint, max_decode_length=settings.task_feature_lengths["targets"]
-    )
-    plain = load()
-    with_prompt = load(**attached) if attached else plain
+    predictor, loaded = None, None
     for suite, suite_data, also in work:
-        predictor = with_prompt if also else plain
+        if predictor is None or loaded != also:
+            # Equal lengths for all suites share their compiled programs.
+            length = settings.task_feature_lengths["targets"]
+            predictor = load_predictor(checkpoint, max_decode_length=length, **also)
+            loaded = also
         run_suite(
             suite,
             predictor,
