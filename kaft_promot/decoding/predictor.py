@@ -175,7 +175,7 @@ class Predictor:
         decoded: list[list[int]] = [[] for _ in inputs]
         lengths = [len(row) for row in inputs]
         bar = tqdm.tqdm(total=len(inputs), desc="decode", disable=not progress)
-        with bar, _compilers_memory_given_back():
+        with bar, _compilers_memory_returned():
             for rows, batch_size in group_by_length(lengths, self.batch_size):
                 length = bucket_length(lengths[rows[0]], largest=self.max_input_length)
                 batch_BxL = self._behind_prefix(pad([inputs[i] for i in rows], batch_size, length))
@@ -217,7 +217,7 @@ class Predictor:
         # Targets are never cut, so each pair's cost is its whole length.
         sizes = [len(x) + len(y) for x, y in zip(inputs, outputs, strict=True)]
         bar = tqdm.tqdm(total=len(inputs), desc="score", disable=not progress)
-        with bar, _compilers_memory_given_back():
+        with bar, _compilers_memory_returned():
             for rows, batch_size in group_by_length(sizes, self.batch_size):
                 length = max(len(inputs[i]) for i in rows)
                 length = bucket_length(length, largest=self.max_input_length)
@@ -302,8 +302,8 @@ class Predictor:
 
 
 @contextlib.contextmanager
-def _compilers_memory_given_back() -> Iterator[None]:
-    """Where the body compiles a program, 100 MB are given back to the system at its end."""
+def _compilers_memory_returned() -> Iterator[None]:
+    """Gives freed memory back to the system if the body compiled a program."""
     before = programs.trace_counts()
     yield
     if programs.trace_counts() != before:

@@ -159,6 +159,15 @@ def test_relative_bias_is_the_bucket_of_each_pair(bidirectional):
     assert bucket.max() == 31 and bucket.min() == 0
 
 
+def test_abstract_parameters_belong_to_the_caller(params):
+    abstract_params(CONFIG).clear()
+    again = abstract_params(CONFIG)
+    shapes = {path: x.shape for path, x in flatten(again).items()}
+    assert shapes == {path: x.shape for path, x in flatten(params).items()}
+    again["encoder"].clear()
+    assert flatten(abstract_params(CONFIG)).keys() == shapes.keys()
+
+
 def test_every_parameter_has_named_axes(params):
     for tree in (params, stack_layers(params)):
         axes = flatten(logical_axes(tree))
