@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kaft_promot.models.config import T5Config
-from kaft_promot.models.gradients import softmax
+from kaft_promot.models.gradients import add_to_every_row, softmax
 from kaft_promot.models.layers import Dense, dropout, fan_in_normal
 
 # Added to forbidden scores. Finite, so that a row with no allowed key has no NaN.
@@ -106,8 +106,8 @@ def mask_to_bias(mask: jax.Array, dtype: jnp.dtype) -> jax.Array:
 class Attention(nn.Module):
     """Multi-head attention with T5X's parameters: `query`, `key`, `value`, `out`, kernels joined.
 
-    Use `__call__` for whole sequences; decoding calls `cached_keys_values` once per key and
-    `attend_cached` per step.
+    Use `__call__` for whole sequences; decoding calls `keys_values` once per key and `attend` per
+    step.
     """
 
     config: T5Config
@@ -126,65 +126,49 @@ class Attention(nn.Module):
         self.out = Dense(config.emb_dim, dtype)
         self.drop = dropout(config)
 
-    def _split_heads(self, x_BxLxJ: jax.Array) -> jax.Array:
-        return x_BxLxJ.reshape(*x_BxLxJ.shape[:-1], self.config.num_heads, self.config.head_dim)
+    def _heads_first(self, x_BxLxJ: jax.Array) -> jax.Array:
+        """`[B, H, L, C]`: each head's matrix in one piece, as a product of matrices reads it."""
+        split = x_BxLxJ.reshape(*x_BxLxJ.shape[:-1], self.config.num_heads, self.config.head_dim)
+        return split.swapaxes(1, 2)
 
-    def project_keys_values(self, memory_BxKxD: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Keys and values `[B, K, H, C]` of the positions of `memory`."""
-        return (
-            self._split_heads(self.key(memory_BxKxD)),
-            self._split_heads(self.value(memory_BxKxD)),
+    def keys_values(self, memory_BxKxD: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Keys and values `[B, H, K, C]` of the positions of `memory`."""
+        return self._heads_first(self.key(memory_BxKxD)), self._heads_first(
+            self.value(memory_BxKxD)
         )
 
     def attend(
         self,
         x_BxQxD: jax.Array,
-        key_BxKxHxC: jax.Array,
-        value_BxKxHxC: jax.Array,
-        bias_BxHxQxK: jax.Array | None,
+        key_BxHxKxC: jax.Array,
+        value_BxHxKxC: jax.Array,
+        position_bias_1xHxQxK: jax.Array | None,
+        mask_bias_BxHxQxK: jax.Array,
         deterministic: bool = True,
     ) -> jax.Array:
-        """Attends from `x` to given keys and values; returns `[B, Q, D]`."""
-        query_BxQxHxC = self._split_heads(self.query(x_BxQxD))
-        scores_BxHxQxK = jnp.einsum("bqhc,bkhc->bhqk", query_BxQxHxC, key_BxKxHxC)
-        if bias_BxHxQxK is not None:
-            scores_BxHxQxK = scores_BxHxQxK + bias_BxHxQxK
-        weights = softmax(scores_BxHxQxK.astype(jnp.float32))
-        weights = self.drop(weights.astype(self.config.dtype), deterministic=deterministic)
-        context_BxQxHxC = jnp.einsum("bhqk,bkhc->bqhc", weights, value_BxKxHxC)
-        return self.out(context_BxQxHxC.reshape(*x_BxQxD.shape[:-1], -1))
+        """Attends from `x` to given keys and values; returns `[B, Q, D]`.
 
-    def cached_keys_values(self, memory_BxKxD: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Keys and values `[B, H, C, K]`, laid out for `attend_cached`."""
-        keys, values = self.project_keys_values(memory_BxKxD)
-        return keys.transpose(0, 2, 3, 1), values.transpose(0, 2, 3, 1)
-
-    def attend_cached(
-        self,
-        x_BxQxD: jax.Array,
-        key_BxHxCxK: jax.Array,
-        value_BxHxCxK: jax.Array,
-        bias_BxHxQxK: jax.Array,
-    ) -> jax.Array:
-        """As `attend`, for few queries against a cache with its positions innermost.
-
-        This is the layout that XLA's batched products read; with any other it copies the whole
-        cache at every step, which took half of a decoding step on a CPU.
+        The two biases come apart, so that their sum for every row and head is never kept; the
+        mask's may have 1 in place of B, H or Q.
         """
-        query_BxQxHxC = self._split_heads(self.query(x_BxQxD))
-        scores_BxHxQxK = jnp.einsum("bqhc,bhck->bhqk", query_BxQxHxC, key_BxHxCxK) + bias_BxHxQxK
-        weights = softmax(scores_BxHxQxK.astype(jnp.float32))
-        weights = weights.astype(self.config.dtype)
-        context_BxQxHxC = jnp.einsum("bhqk,bhck->bqhc", weights, value_BxHxCxK)
-        return self.out(context_BxQxHxC.reshape(*x_BxQxD.shape[:-1], -1))
+        scores_BxHxQxK = jnp.einsum(
+            "bhqc,bhkc->bhqk", self._heads_first(self.query(x_BxQxD)), key_BxHxKxC
+        )
+        if position_bias_1xHxQxK is not None:
+            scores_BxHxQxK = add_to_every_row(scores_BxHxQxK, position_bias_1xHxQxK)
+        weights = softmax((scores_BxHxQxK + mask_bias_BxHxQxK).astype(jnp.float32))
+        weights = self.drop(weights.astype(self.config.dtype), deterministic=deterministic)
+        context_BxHxQxC = jnp.einsum("bhqk,bhkc->bhqc", weights, value_BxHxKxC)
+        return self.out(context_BxHxQxC.swapaxes(1, 2).reshape(*x_BxQxD.shape[:-1], -1))
 
     def __call__(
         self,
         x_BxQxD: jax.Array,
         memory_BxKxD: jax.Array,
-        bias_BxHxQxK: jax.Array | None,
+        position_bias_1xHxQxK: jax.Array | None,
+        mask_bias_BxHxQxK: jax.Array,
         deterministic: bool,
     ) -> jax.Array:
         """Attends from every position of `x` to every position of `memory`."""
-        keys, values = self.project_keys_values(memory_BxKxD)
-        return self.attend(x_BxQxD, keys, values, bias_BxHxQxK, deterministic)
+        biases = position_bias_1xHxQxK, mask_bias_BxHxQxK
+        return self.attend(x_BxQxD, *self.keys_values(memory_BxKxD), *biases, deterministic)

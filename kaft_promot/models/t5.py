@@ -31,13 +31,17 @@ class EncoderLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BxLxD: jax.Array, bias_BxHxLxL: jax.Array, deterministic: bool
+        self,
+        x_BxLxD: jax.Array,
+        position_bias: jax.Array,
+        mask_bias: jax.Array,
+        deterministic: bool,
     ) -> jax.Array:
         config = self.config
         dtype = jnp.dtype(config.dtype)
         drop = dropout(config)
         h = LayerNorm(dtype, name="pre_attention_layer_norm")(x_BxLxD)
-        h = Attention(config, name="attention")(h, h, bias_BxHxLxL, deterministic)
+        h = Attention(config, name="attention")(h, h, position_bias, mask_bias, deterministic)
         x_BxLxD = x_BxLxD + drop(h, deterministic=deterministic)
         h = LayerNorm(dtype, name="pre_mlp_layer_norm")(x_BxLxD)
         h = Mlp(config, name="mlp")(h, deterministic)
@@ -64,15 +68,16 @@ class DecoderLayer(nn.Module):
         self,
         x_BxTxD: jax.Array,
         encoded_BxLxD: jax.Array,
-        self_bias: jax.Array,
-        cross_bias: jax.Array,
+        position_bias: jax.Array,
+        self_mask_bias: jax.Array,
+        cross_mask_bias: jax.Array,
         deterministic: bool,
     ) -> jax.Array:
         h = self.pre_self_attention_layer_norm(x_BxTxD)
-        h = self.self_attention(h, h, self_bias, deterministic)
+        h = self.self_attention(h, h, position_bias, self_mask_bias, deterministic)
         x_BxTxD = x_BxTxD + self.drop(h, deterministic=deterministic)
         h = self.pre_cross_attention_layer_norm(x_BxTxD)
-        h = self.encoder_decoder_attention(h, encoded_BxLxD, cross_bias, deterministic)
+        h = self.encoder_decoder_attention(h, encoded_BxLxD, None, cross_mask_bias, deterministic)
         x_BxTxD = x_BxTxD + self.drop(h, deterministic=deterministic)
         h = self.mlp(self.pre_mlp_layer_norm(x_BxTxD), deterministic)
         return x_BxTxD + self.drop(h, deterministic=deterministic)
@@ -82,22 +87,25 @@ class DecoderLayer(nn.Module):
         x_Bx1xD: jax.Array,
         position: jax.Array,
         cache: dict[str, jax.Array],
-        self_bias: jax.Array,
-        cross_bias: jax.Array,
+        position_bias: jax.Array,
+        self_mask_bias: jax.Array,
+        cross_mask_bias: jax.Array,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """One position of decoding; writes its keys and values into `cache`."""
         h = self.pre_self_attention_layer_norm(x_Bx1xD)
-        key, value = self.self_attention.cached_keys_values(h)
+        key, value = self.self_attention.keys_values(h)
         cache = dict(cache)
         for name, new in (("self_key", key), ("self_value", value)):
-            cache[name] = jax.lax.dynamic_update_slice_in_dim(cache[name], new, position, axis=3)
-        h = self.self_attention.attend_cached(h, cache["self_key"], cache["self_value"], self_bias)
+            cache[name] = jax.lax.dynamic_update_slice_in_dim(cache[name], new, position, axis=2)
+        h = self.self_attention.attend(
+            h, cache["self_key"], cache["self_value"], position_bias, self_mask_bias
+        )
         x_Bx1xD = x_Bx1xD + h
         h = self.pre_cross_attention_layer_norm(x_Bx1xD)
         # Beams of one input share its keys and values: they are so many queries of one row.
         h = h.reshape(cache["cross_key"].shape[0], -1, h.shape[-1])
-        h = self.encoder_decoder_attention.attend_cached(
-            h, cache["cross_key"], cache["cross_value"], cross_bias
+        h = self.encoder_decoder_attention.attend(
+            h, cache["cross_key"], cache["cross_value"], None, cross_mask_bias
         )
         x_Bx1xD = x_Bx1xD + h.reshape(x_Bx1xD.shape)
         return x_Bx1xD + self.mlp(self.pre_mlp_layer_norm(x_Bx1xD), True), cache
@@ -134,22 +142,20 @@ class Encoder(nn.Module):
         if config.prompt_rows:
             embedded_BxLxD = PromptTable(config, name="prompt")(tokens_BxL, embedded_BxLxD)
         bias = RelativePositionBias(config, bidirectional=True, name="relpos_bias")
-        bias_BxHxLxL = bias(tokens_BxL.shape[1]) + mask_to_bias(
-            mask_BxHxLxL, jnp.dtype(config.dtype)
-        )
+        inputs = (bias(tokens_BxL.shape[1]), mask_to_bias(mask_BxHxLxL, jnp.dtype(config.dtype)))
         x_BxLxD = dropout(config)(embedded_BxLxD, deterministic=deterministic)
-        layer = _rematerialised(EncoderLayer, config, static=3)
+        layer = _rematerialised(EncoderLayer, config, static=4)
         if config.scan_layers:
             x_BxLxD = _scan(
                 layer(config, name="layers"),
                 x_BxLxD,
-                bias_BxHxLxL,
+                *inputs,
                 length=config.num_encoder_layers,
                 deterministic=deterministic,
             )
         else:
             for i in range(config.num_encoder_layers):
-                x_BxLxD = layer(config, name=f"layers_{i}")(x_BxLxD, bias_BxHxLxL, deterministic)
+                x_BxLxD = layer(config, name=f"layers_{i}")(x_BxLxD, *inputs, deterministic)
         x_BxLxD = LayerNorm(jnp.dtype(config.dtype), name="encoder_norm")(x_BxLxD)
         return dropout(config)(x_BxLxD, deterministic=deterministic)
 
@@ -161,7 +167,7 @@ class Decoder(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        layer = _rematerialised(DecoderLayer, config, static=5)
+        layer = _rematerialised(DecoderLayer, config, static=6)
         if config.scan_layers:
             self.layers = layer(config)
         else:
@@ -183,11 +189,10 @@ class Decoder(nn.Module):
     ) -> jax.Array:
         """Float32 logits `[B, T, V]` for every position at once."""
         config = self.config
-        self_bias = self.relpos_bias(tokens_BxT.shape[1])
-        self_bias = self_bias + mask_to_bias(self_mask, jnp.dtype(config.dtype))
-        cross_bias = mask_to_bias(cross_mask, jnp.dtype(config.dtype))
+        dtype = jnp.dtype(config.dtype)
         x_BxTxD = self.drop(embed(tokens_BxT), deterministic=deterministic)
-        inputs = (encoded_BxLxD, self_bias, cross_bias)
+        mask_biases = mask_to_bias(self_mask, dtype), mask_to_bias(cross_mask, dtype)
+        inputs = (encoded_BxLxD, self.relpos_bias(tokens_BxT.shape[1]), *mask_biases)
         if config.scan_layers:
             x_BxTxD = _scan(
                 self.layers,
@@ -212,10 +217,10 @@ class Decoder(nn.Module):
     def init_cache(self, encoded_BxLxD: jax.Array, length: int) -> list[dict[str, jax.Array]]:
         """Per layer: empty self-attention keys and values, and the encoder's projected once."""
         config = self.config
-        shape = (encoded_BxLxD.shape[0], config.num_heads, config.head_dim, length)
+        shape = (encoded_BxLxD.shape[0], config.num_heads, length, config.head_dim)
         caches = []
         for layer in self.layers:
-            key, value = layer.encoder_decoder_attention.cached_keys_values(encoded_BxLxD)
+            key, value = layer.encoder_decoder_attention.keys_values(encoded_BxLxD)
             empty = jnp.zeros(shape, config.dtype)
             caches.append(
                 {"self_key": empty, "self_value": empty, "cross_key": key, "cross_value": value}
@@ -231,15 +236,17 @@ class Decoder(nn.Module):
     ) -> tuple[jax.Array, dict[str, Any]]:
         """Float32 logits `[B, V]` for the token after `token_B`, and the cache with its keys."""
         config = self.config
-        length = cache["layers"][0]["self_key"].shape[-1]
+        length = cache["layers"][0]["self_key"].shape[2]
         key_position_T = jnp.arange(length, dtype=jnp.int32)
-        self_bias = self.relpos_bias.at(key_position_T - position)[None, :, None]
-        self_bias = self_bias + mask_to_bias(key_position_T <= position, jnp.dtype(config.dtype))
-        cross_bias = mask_to_bias(padding_mask(cache["encoder_mask"]), jnp.dtype(config.dtype))
+        masks = key_position_T <= position, padding_mask(cache["encoder_mask"])
+        biases = (
+            self.relpos_bias.at(key_position_T - position)[None, :, None],
+            *(mask_to_bias(mask, jnp.dtype(config.dtype)) for mask in masks),
+        )
         x_Bx1xD = embed(token_B[:, None])
         layers = []
         for layer, layer_cache in zip(self.layers, cache["layers"], strict=True):
-            x_Bx1xD, layer_cache = layer.step(x_Bx1xD, position, layer_cache, self_bias, cross_bias)
+            x_Bx1xD, layer_cache = layer.step(x_Bx1xD, position, layer_cache, *biases)
             layers.append(layer_cache)
         logits = self.logits(embed, self.decoder_norm(x_Bx1xD))
         return logits[:, 0], {**cache, "layers": layers}
