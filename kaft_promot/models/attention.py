@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kaft_promot.models.config import T5Config
-from kaft_promot.models.gradients import add_to_every_row, softmax
+from kaft_promot.models.gradients import softmax
 from kaft_promot.models.layers import Dense, dropout, fan_in_normal
 
 # Added to forbidden scores. Finite, so that a row with no allowed key has no NaN.
@@ -142,21 +142,14 @@ class Attention(nn.Module):
         x_BxQxD: jax.Array,
         key_BxHxKxC: jax.Array,
         value_BxHxKxC: jax.Array,
-        position_bias_1xHxQxK: jax.Array | None,
-        mask_bias_BxHxQxK: jax.Array,
+        bias_BxHxQxK: jax.Array,
         deterministic: bool = True,
     ) -> jax.Array:
-        """Attends from `x` to given keys and values; returns `[B, Q, D]`.
-
-        The two biases come apart, so that their sum for every row and head is never kept; the
-        mask's may have 1 in place of B, H or Q.
-        """
+        """Attends from `x` to given keys and values; returns `[B, Q, D]`."""
         scores_BxHxQxK = jnp.einsum(
             "bhqc,bhkc->bhqk", self._heads_first(self.query(x_BxQxD)), key_BxHxKxC
         )
-        if position_bias_1xHxQxK is not None:
-            scores_BxHxQxK = add_to_every_row(scores_BxHxQxK, position_bias_1xHxQxK)
-        weights = softmax((scores_BxHxQxK + mask_bias_BxHxQxK).astype(jnp.float32))
+        weights = softmax((scores_BxHxQxK + bias_BxHxQxK).astype(jnp.float32))
         weights = self.drop(weights.astype(self.config.dtype), deterministic=deterministic)
         context_BxHxQxC = jnp.einsum("bhqk,bhkc->bhqc", weights, value_BxHxKxC)
         return self.out(context_BxHxQxC.swapaxes(1, 2).reshape(*x_BxQxD.shape[:-1], -1))
@@ -165,10 +158,8 @@ class Attention(nn.Module):
         self,
         x_BxQxD: jax.Array,
         memory_BxKxD: jax.Array,
-        position_bias_1xHxQxK: jax.Array | None,
-        mask_bias_BxHxQxK: jax.Array,
+        bias_BxHxQxK: jax.Array,
         deterministic: bool,
     ) -> jax.Array:
         """Attends from every position of `x` to every position of `memory`."""
-        biases = position_bias_1xHxQxK, mask_bias_BxHxQxK
-        return self.attend(x_BxQxD, *self.keys_values(memory_BxKxD), *biases, deterministic)
+        return self.attend(x_BxQxD, *self.keys_values(memory_BxKxD), bias_BxHxQxK, deterministic)

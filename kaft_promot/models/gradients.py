@@ -117,22 +117,22 @@ softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
 @jax.custom_vjp
-def add_to_every_row(x_BxN: jax.Array, bias_1xN: jax.Array) -> jax.Array:
-    """`x + bias`, `[B, ...]`, for a bias that all rows share.
+def add_to_rows(rows_BxHxQxK: jax.Array, shared_1xHxQxK: jax.Array) -> jax.Array:
+    """`rows + shared`, `[B, H, Q, K]`: what all rows share, added to each. B is that of `rows`.
 
-    The bias' gradient is a sum over the rows, here as a product with ones: XLA's own sum over the
-    first axis took 30 times as long on a CPU.
+    Only `shared` has a gradient. It is a sum over the rows, here a product with ones: XLA's own sum
+    over the first axis takes 30 times as long on a CPU.
     """
-    return x_BxN + bias_1xN
+    return rows_BxHxQxK + shared_1xHxQxK
 
 
-def _add_forward(x: jax.Array, bias: jax.Array) -> tuple[jax.Array, None]:
-    return x + bias, None
+def _add_forward(rows: jax.Array, shared: jax.Array) -> tuple[jax.Array, None]:
+    return rows + shared, None
 
 
-def _add_backward(_: None, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _add_backward(_: None, g: jax.Array) -> tuple[None, jax.Array]:
     ones = jnp.ones(g.shape[0], g.dtype)
-    return g, jnp.dot(ones, g.reshape(g.shape[0], -1)).reshape(1, *g.shape[1:])
+    return None, jnp.dot(ones, g.reshape(g.shape[0], -1)).reshape(1, *g.shape[1:])
 
 
-add_to_every_row.defvjp(_add_forward, _add_backward)
+add_to_rows.defvjp(_add_forward, _add_backward)

@@ -21,6 +21,7 @@ from kaft_promot.models.attention import (
     segment_mask,
 )
 from kaft_promot.models.config import T5Config
+from kaft_promot.models.gradients import add_to_rows
 from kaft_promot.models.layers import Dense, Embed, LayerNorm, Mlp, PromptTable, dropout
 
 
@@ -33,15 +34,14 @@ class EncoderLayer(nn.Module):
     def __call__(
         self,
         x_BxLxD: jax.Array,
-        position_bias: jax.Array,
-        mask_bias: jax.Array,
+        bias_BxHxLxL: jax.Array,
         deterministic: bool,
     ) -> jax.Array:
         config = self.config
         dtype = jnp.dtype(config.dtype)
         drop = dropout(config)
         h = LayerNorm(dtype, name="pre_attention_layer_norm")(x_BxLxD)
-        h = Attention(config, name="attention")(h, h, position_bias, mask_bias, deterministic)
+        h = Attention(config, name="attention")(h, h, bias_BxHxLxL, deterministic)
         x_BxLxD = x_BxLxD + drop(h, deterministic=deterministic)
         h = LayerNorm(dtype, name="pre_mlp_layer_norm")(x_BxLxD)
         h = Mlp(config, name="mlp")(h, deterministic)
@@ -68,16 +68,15 @@ class DecoderLayer(nn.Module):
         self,
         x_BxTxD: jax.Array,
         encoded_BxLxD: jax.Array,
-        position_bias: jax.Array,
-        self_mask_bias: jax.Array,
-        cross_mask_bias: jax.Array,
+        self_bias: jax.Array,
+        cross_bias: jax.Array,
         deterministic: bool,
     ) -> jax.Array:
         h = self.pre_self_attention_layer_norm(x_BxTxD)
-        h = self.self_attention(h, h, position_bias, self_mask_bias, deterministic)
+        h = self.self_attention(h, h, self_bias, deterministic)
         x_BxTxD = x_BxTxD + self.drop(h, deterministic=deterministic)
         h = self.pre_cross_attention_layer_norm(x_BxTxD)
-        h = self.encoder_decoder_attention(h, encoded_BxLxD, None, cross_mask_bias, deterministic)
+        h = self.encoder_decoder_attention(h, encoded_BxLxD, cross_bias, deterministic)
         x_BxTxD = x_BxTxD + self.drop(h, deterministic=deterministic)
         h = self.mlp(self.pre_mlp_layer_norm(x_BxTxD), deterministic)
         return x_BxTxD + self.drop(h, deterministic=deterministic)
@@ -87,9 +86,8 @@ class DecoderLayer(nn.Module):
         x_Bx1xD: jax.Array,
         position: jax.Array,
         cache: dict[str, jax.Array],
-        position_bias: jax.Array,
-        self_mask_bias: jax.Array,
-        cross_mask_bias: jax.Array,
+        self_bias: jax.Array,
+        cross_bias: jax.Array,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """One position of decoding; writes its keys and values into `cache`."""
         h = self.pre_self_attention_layer_norm(x_Bx1xD)
@@ -97,15 +95,13 @@ class DecoderLayer(nn.Module):
         cache = dict(cache)
         for name, new in (("self_key", key), ("self_value", value)):
             cache[name] = jax.lax.dynamic_update_slice_in_dim(cache[name], new, position, axis=2)
-        h = self.self_attention.attend(
-            h, cache["self_key"], cache["self_value"], position_bias, self_mask_bias
-        )
+        h = self.self_attention.attend(h, cache["self_key"], cache["self_value"], self_bias)
         x_Bx1xD = x_Bx1xD + h
         h = self.pre_cross_attention_layer_norm(x_Bx1xD)
         # Beams of one input share its keys and values: they are so many queries of one row.
         h = h.reshape(cache["cross_key"].shape[0], -1, h.shape[-1])
         h = self.encoder_decoder_attention.attend(
-            h, cache["cross_key"], cache["cross_value"], None, cross_mask_bias
+            h, cache["cross_key"], cache["cross_value"], cross_bias
         )
         x_Bx1xD = x_Bx1xD + h.reshape(x_Bx1xD.shape)
         return x_Bx1xD + self.mlp(self.pre_mlp_layer_norm(x_Bx1xD), True), cache
@@ -142,20 +138,22 @@ class Encoder(nn.Module):
         if config.prompt_rows:
             embedded_BxLxD = PromptTable(config, name="prompt")(tokens_BxL, embedded_BxLxD)
         bias = RelativePositionBias(config, bidirectional=True, name="relpos_bias")
-        inputs = (bias(tokens_BxL.shape[1]), mask_to_bias(mask_BxHxLxL, jnp.dtype(config.dtype)))
+        bias_BxHxLxL = add_to_rows(
+            mask_to_bias(mask_BxHxLxL, jnp.dtype(config.dtype)), bias(tokens_BxL.shape[1])
+        )
         x_BxLxD = dropout(config)(embedded_BxLxD, deterministic=deterministic)
-        layer = _rematerialised(EncoderLayer, config, static=4)
+        layer = _rematerialised(EncoderLayer, config, static=3)
         if config.scan_layers:
             x_BxLxD = _scan(
                 layer(config, name="layers"),
                 x_BxLxD,
-                *inputs,
+                bias_BxHxLxL,
                 length=config.num_encoder_layers,
                 deterministic=deterministic,
             )
         else:
             for i in range(config.num_encoder_layers):
-                x_BxLxD = layer(config, name=f"layers_{i}")(x_BxLxD, *inputs, deterministic)
+                x_BxLxD = layer(config, name=f"layers_{i}")(x_BxLxD, bias_BxHxLxL, deterministic)
         x_BxLxD = LayerNorm(jnp.dtype(config.dtype), name="encoder_norm")(x_BxLxD)
         return dropout(config)(x_BxLxD, deterministic=deterministic)
 
@@ -167,7 +165,7 @@ class Decoder(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        layer = _rematerialised(DecoderLayer, config, static=6)
+        layer = _rematerialised(DecoderLayer, config, static=5)
         if config.scan_layers:
             self.layers = layer(config)
         else:
@@ -191,8 +189,10 @@ class Decoder(nn.Module):
         config = self.config
         dtype = jnp.dtype(config.dtype)
         x_BxTxD = self.drop(embed(tokens_BxT), deterministic=deterministic)
-        mask_biases = mask_to_bias(self_mask, dtype), mask_to_bias(cross_mask, dtype)
-        inputs = (encoded_BxLxD, self.relpos_bias(tokens_BxT.shape[1]), *mask_biases)
+        rows, length = tokens_BxT.shape
+        self_mask = jnp.broadcast_to(self_mask, (rows, 1, length, length))
+        self_bias = add_to_rows(mask_to_bias(self_mask, dtype), self.relpos_bias(length))
+        inputs = (encoded_BxLxD, self_bias, mask_to_bias(cross_mask, dtype))
         if config.scan_layers:
             x_BxTxD = _scan(
                 self.layers,
@@ -238,15 +238,13 @@ class Decoder(nn.Module):
         config = self.config
         length = cache["layers"][0]["self_key"].shape[2]
         key_position_T = jnp.arange(length, dtype=jnp.int32)
-        masks = key_position_T <= position, padding_mask(cache["encoder_mask"])
-        biases = (
-            self.relpos_bias.at(key_position_T - position)[None, :, None],
-            *(mask_to_bias(mask, jnp.dtype(config.dtype)) for mask in masks),
-        )
+        self_bias = self.relpos_bias.at(key_position_T - position)[None, :, None]
+        self_bias = self_bias + mask_to_bias(key_position_T <= position, jnp.dtype(config.dtype))
+        cross_bias = mask_to_bias(padding_mask(cache["encoder_mask"]), jnp.dtype(config.dtype))
         x_Bx1xD = embed(token_B[:, None])
         layers = []
         for layer, layer_cache in zip(self.layers, cache["layers"], strict=True):
-            x_Bx1xD, layer_cache = layer.step(x_Bx1xD, position, layer_cache, *biases)
+            x_Bx1xD, layer_cache = layer.step(x_Bx1xD, position, layer_cache, self_bias, cross_bias)
             layers.append(layer_cache)
         logits = self.logits(embed, self.decoder_norm(x_Bx1xD))
         return logits[:, 0], {**cache, "layers": layers}
