@@ -133,9 +133,8 @@ class Attention(nn.Module):
 
     def keys_values(self, memory_BxKxD: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Keys and values `[B, H, K, C]` of the positions of `memory`."""
-        return self._heads_first(self.key(memory_BxKxD)), self._heads_first(
-            self.value(memory_BxKxD)
-        )
+        key, value = self.key(memory_BxKxD), self.value(memory_BxKxD)
+        return self._heads_first(key), self._heads_first(value)
 
     def attend(
         self,
@@ -146,9 +145,8 @@ class Attention(nn.Module):
         deterministic: bool = True,
     ) -> jax.Array:
         """Attends from `x` to given keys and values; returns `[B, Q, D]`."""
-        scores_BxHxQxK = jnp.einsum(
-            "bhqc,bhkc->bhqk", self._heads_first(self.query(x_BxQxD)), key_BxHxKxC
-        )
+        query_BxHxQxC = self._heads_first(self.query(x_BxQxD))
+        scores_BxHxQxK = jnp.einsum("bhqc,bhkc->bhqk", query_BxHxQxC, key_BxHxKxC)
         weights = softmax((scores_BxHxQxK + bias_BxHxQxK).astype(jnp.float32))
         weights = self.drop(weights.astype(self.config.dtype), deterministic=deterministic)
         context_BxHxQxC = jnp.einsum("bhqk,bhkc->bhqc", weights, value_BxHxKxC)

@@ -72,3 +72,14 @@ def test_what_the_gate_and_the_softmax_keep_is_small():
     ):
         _, pull = jax.vjp(function, *inputs)
         assert sum(leaf.size for leaf in jax.tree.leaves(pull)) == arrays * x.size
+
+
+def test_what_all_rows_share_gets_the_sum_of_their_gradients():
+    rng = np.random.default_rng(2)
+    rows = jnp.where(rng.random((5, 1, 3, 4)) < 0.3, -1e10, 0.0)
+    shared = jnp.asarray(rng.normal(size=(1, 2, 3, 4)), jnp.float32)
+    out, pull = jax.vjp(lambda shared: gradients.add_to_rows(rows, shared), shared)
+    np.testing.assert_array_equal(out, rows + shared)
+    cotangent = jnp.asarray(rng.normal(size=out.shape), jnp.float32)
+    (found,) = pull(cotangent)
+    np.testing.assert_allclose(found, cotangent.sum(0, keepdims=True), rtol=1e-5, atol=1e-6)
