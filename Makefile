@@ -56,7 +56,7 @@ QUESTIONS ?= $(KAFT_PROMOT_SHARED)/data/squad2/dev_half_a.jsonl.gz
 
 bench: $(VENV)/.installed
 	@$(VENV)/bin/python benchmarks/augment_speed.py --input $(QUESTIONS)
-	@for file in $(filter-out benchmarks/augment_speed.py,$(wildcard benchmarks/[a-z]*.py)); do \
+	@for file in $(sort $(wildcard benchmarks/bench_*.py)); do \
 	  echo "== $$file"; $(VENV)/bin/python $$file; done
 
 clean:

@@ -11,32 +11,28 @@ from __future__ import annotations
 
 import sys
 
+import networks
 import numpy as np
 import rivals
 
-SIZES = dict(vocab=8192, embed=256, heads=8, head=32, layers=4, mlp=1024)
 BATCH, INPUTS, TOKENS = 32, 128, 64
 
 
 def inputs() -> np.ndarray:
-    return np.random.default_rng(0).integers(2, SIZES["vocab"], (BATCH, INPUTS)).astype(np.int32)
+    return (
+        np.random.default_rng(0)
+        .integers(2, networks.WIDE["vocab"], (BATCH, INPUTS))
+        .astype(np.int32)
+    )
 
 
 def ours() -> None:
     import jax
 
     from kaft_promot.decoding import greedy
-    from kaft_promot.models import T5Config, init_params
+    from kaft_promot.models import init_params
 
-    config = T5Config(
-        vocab_size=SIZES["vocab"],
-        emb_dim=SIZES["embed"],
-        num_heads=SIZES["heads"],
-        head_dim=SIZES["head"],
-        num_encoder_layers=SIZES["layers"],
-        num_decoder_layers=SIZES["layers"],
-        mlp_dim=SIZES["mlp"],
-    )
+    config = networks.ours(networks.WIDE)
     params = init_params(config, jax.random.key(0))
     tokens = inputs()
 
@@ -48,24 +44,8 @@ def ours() -> None:
 
 def hugging_face() -> None:
     import torch
-    import transformers
 
-    torch.manual_seed(0)
-    network = transformers.T5ForConditionalGeneration(
-        transformers.T5Config(
-            vocab_size=SIZES["vocab"],
-            d_model=SIZES["embed"],
-            d_kv=SIZES["head"],
-            d_ff=SIZES["mlp"],
-            num_heads=SIZES["heads"],
-            num_layers=SIZES["layers"],
-            num_decoder_layers=SIZES["layers"],
-            feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,
-            decoder_start_token_id=0,
-            eos_token_id=None,
-        )
-    ).eval()
+    network = networks.hugging_face(networks.WIDE, eos_token_id=None).eval()
     network.generation_config.eos_token_id = None
     tokens = torch.tensor(inputs(), dtype=torch.long)
 
@@ -89,12 +69,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         WORKERS[sys.argv[1]]()
         return
-    names = {"kaft-promot": sys.executable}
-    python = rivals.torch_python()
-    if python:
-        names["Hugging Face"] = python
-    else:
-        print("no PyTorch here: set BENCH_TORCH_PYTHON to a Python with torch and transformers")
+    names = rivals.pythons(WORKERS)
     what = "Greedy decoding, 32 rows of 64 tokens, 11.5 M parameters, CPU"
     rivals.compare(what, __file__, names, rounds=5, unit="batch")
 

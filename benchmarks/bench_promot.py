@@ -16,14 +16,12 @@ from collections.abc import Callable
 from typing import Any
 
 import bench_train_step
+import networks
 import numpy as np
 import rivals
 
 PROMPT_LENGTH, EXAMPLES = 100, 24
 LENGTHS = {"inputs": 512, "targets": 16}
-MINI: dict[str, Any] = dict(vocab=4096, embed=128, heads=4, head=32, layers=(4, 2), mlp=384)
-_WIDE = bench_train_step.SIZES
-WIDE: dict[str, Any] = {**_WIDE, "layers": (_WIDE["layers"], _WIDE["layers"])}
 WIDE_PROMPT = 20
 
 
@@ -42,7 +40,7 @@ def examples() -> list[dict[str, np.ndarray]]:
 def wide_batch() -> dict[str, np.ndarray]:
     """The batch of bench_train_step.py, its first inputs replaced by the prompt's placeholders."""
     inputs, targets = bench_train_step.batch()
-    inputs[:, :WIDE_PROMPT] = WIDE["vocab"] + np.arange(WIDE_PROMPT)
+    inputs[:, :WIDE_PROMPT] = networks.WIDE["vocab"] + np.arange(WIDE_PROMPT)
     return bench_train_step.features(inputs, targets)
 
 
@@ -64,19 +62,11 @@ def step_of(
 ) -> None:
     import jax
 
-    from kaft_promot.models import T5Config, attach_prompts, init_params
+    from kaft_promot.models import attach_prompts, init_params
     from kaft_promot.scale.mesh import MeshConfig
     from kaft_promot.training import FULL, PROMPT, Adafactor, init_state, make_train_step
 
-    config = T5Config(
-        vocab_size=sizes["vocab"],
-        emb_dim=sizes["embed"],
-        num_heads=sizes["heads"],
-        head_dim=sizes["head"],
-        num_encoder_layers=sizes["layers"][0],
-        num_decoder_layers=sizes["layers"][1],
-        mlp_dim=sizes["mlp"],
-    )
+    config = networks.ours(sizes)
     params = init_params(config, jax.random.key(0))
     rows = np.zeros((1, prompt, config.emb_dim), np.float32)
     config, params = attach_prompts(config, params, rows)
@@ -96,9 +86,9 @@ def step_of(
 
 # The stage and the case of every worker; a case is a network, its prompt's length and a batch.
 CASES: dict[str, tuple[dict[str, Any], int, Callable[[], dict[str, np.ndarray]]]] = {
-    "packed": (MINI, PROMPT_LENGTH, lambda: batch(packed=True)),
-    "unpacked": (MINI, PROMPT_LENGTH, lambda: batch(packed=False)),
-    "wide": (WIDE, WIDE_PROMPT, wide_batch),
+    "packed": (networks.MINI, PROMPT_LENGTH, lambda: batch(packed=True)),
+    "unpacked": (networks.MINI, PROMPT_LENGTH, lambda: batch(packed=False)),
+    "wide": (networks.WIDE, WIDE_PROMPT, wide_batch),
 }
 WORKERS = {
     "stage 1": ("prompt", "packed"),

@@ -6,8 +6,7 @@ T5 1.1 with embed 256, 4 + 4 layers, 8 heads of 32, MLP 1024, vocabulary 8,192; 
 128, targets 64, float32. Without PyTorch only our own figures are printed.
 
 Both are timed with the batch as a whole and in 8 parts whose gradients are summed (one update all
-the same): parts of four rows keep the activations in the processor's cache, and the system need not
-hand out and take back a gigabyte of pages in every step.
+the same): with four rows at a time the activations are an eighth as large.
 
 The last line is a floor: the step's multiplications alone, as JAX's products of large matrices.
 """
@@ -17,10 +16,11 @@ from __future__ import annotations
 import functools
 import sys
 
+import networks
 import numpy as np
 import rivals
 
-SIZES = dict(vocab=8192, embed=256, heads=8, head=32, layers=4, mlp=1024)
+SIZES = networks.WIDE
 BATCH, INPUTS, TARGETS = 32, 128, 64
 PARTS = 8
 
@@ -44,19 +44,11 @@ def features(inputs: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
 def ours(parts: int) -> None:
     import jax
 
-    from kaft_promot.models import T5Config, init_params
+    from kaft_promot.models import init_params
     from kaft_promot.scale.mesh import MeshConfig
     from kaft_promot.training import FULL, Adafactor, init_state, make_train_step
 
-    config = T5Config(
-        vocab_size=SIZES["vocab"],
-        emb_dim=SIZES["embed"],
-        num_heads=SIZES["heads"],
-        head_dim=SIZES["head"],
-        num_encoder_layers=SIZES["layers"],
-        num_decoder_layers=SIZES["layers"],
-        mlp_dim=SIZES["mlp"],
-    )
+    config = networks.ours(SIZES)
     optimizer = Adafactor(learning_rate=1e-3)
     mesh = MeshConfig().make()
     state = init_state(init_params(config, jax.random.key(0)), optimizer, FULL, mesh, 0)
@@ -75,22 +67,7 @@ def hugging_face(parts: int) -> None:
     import torch
     import transformers
 
-    torch.manual_seed(0)
-    network = transformers.T5ForConditionalGeneration(
-        transformers.T5Config(
-            vocab_size=SIZES["vocab"],
-            d_model=SIZES["embed"],
-            d_kv=SIZES["head"],
-            d_ff=SIZES["mlp"],
-            num_heads=SIZES["heads"],
-            num_layers=SIZES["layers"],
-            num_decoder_layers=SIZES["layers"],
-            feed_forward_proj="gated-gelu",
-            tie_word_embeddings=False,
-            dropout_rate=0.0,
-            decoder_start_token_id=0,
-        )
-    ).train()
+    network = networks.hugging_face(SIZES, dropout_rate=0.0).train()
     optimizer = transformers.optimization.Adafactor(
         network.parameters(), lr=1e-3, relative_step=False, warmup_init=False
     )
@@ -112,7 +89,8 @@ def step_flops() -> float:
     encoder = INPUTS * (mlp + projections + 2 * INPUTS * inner)
     decoder = TARGETS * (mlp + projections + 2 * TARGETS * inner)
     cross = (TARGETS + INPUTS) * projections / 2 + 2 * TARGETS * INPUTS * inner
-    forward = SIZES["layers"] * (encoder + decoder + cross) + TARGETS * d * SIZES["vocab"]
+    layers, _ = SIZES["layers"]  # as many in the decoder
+    forward = layers * (encoder + decoder + cross) + TARGETS * d * SIZES["vocab"]
     return 3 * 2 * BATCH * forward
 
 
@@ -146,12 +124,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         WORKERS[sys.argv[1]]()
         return
-    python = rivals.torch_python()
-    if not python:
-        print("no PyTorch here: set BENCH_TORCH_PYTHON to a Python with torch and transformers")
-    theirs = {name: python for name in WORKERS if name.startswith("Hugging")}
-    names = {name: theirs.get(name, sys.executable) for name in WORKERS}
-    names = {name: path for name, path in names.items() if path}
+    names = rivals.pythons(WORKERS)
     rivals.compare("Training step, 11.5 M parameters, CPU", __file__, names, rounds=5, unit="step")
 
 

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
@@ -25,6 +25,17 @@ def torch_python() -> str | None:
     python = os.environ.get("BENCH_TORCH_PYTHON", sys.executable)
     found = subprocess.run([python, "-c", "import torch, transformers"], capture_output=True)
     return python if found.returncode == 0 else None
+
+
+def pythons(workers: Iterable[str]) -> dict[str, str]:
+    """Worker name -> the Python that runs it. Hugging Face's are left out where no PyTorch is."""
+    theirs = torch_python()
+    if theirs is None:
+        print("no PyTorch here: set BENCH_TORCH_PYTHON to a Python with torch and transformers")
+    found = {
+        name: theirs if name.startswith("Hugging Face") else sys.executable for name in workers
+    }
+    return {name: python for name, python in found.items() if python is not None}
 
 
 class Worker:
