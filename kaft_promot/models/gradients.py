@@ -35,7 +35,8 @@ def _matmul_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
 def _matmul_backward(kept: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
     rows = tuple(range(x.ndim - 1))
-    # XLA lays the first operand out anew: let it be the narrower one, which for logits is x.
+    # XLA lays the first operand out anew: let it be the narrower one, which for logits is x,
+    # and of equals x, whose new layout the kernels that read the same x can share.
     first, second = (x, g) if x.shape[-1] <= g.shape[-1] else (g, x)
     slope = jax.lax.dot_general(first, second, ((rows, rows), ((), ())))
     return jnp.dot(g, kernel.T), slope if first is x else slope.T

@@ -32,10 +32,7 @@ class EncoderLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x_BxLxD: jax.Array,
-        bias_BxHxLxL: jax.Array,
-        deterministic: bool,
+        self, x_BxLxD: jax.Array, bias_BxHxLxL: jax.Array, deterministic: bool
     ) -> jax.Array:
         config = self.config
         dtype = jnp.dtype(config.dtype)

@@ -140,7 +140,7 @@ def loss_sums(
     targets = batch["decoder_target_tokens"]
     weights = batch["decoder_loss_weights"]
     loss, z_part = smoothed_cross_entropy(logits_BxTxV, targets, label_smoothing, z_loss)
-    # No token is likelier than the target: the maximum is at hand, an argmax is a pass of its own.
+    # Right: no token is likelier. The maximum is at hand, an argmax is a pass of its own.
     target_logit = jnp.take_along_axis(logits_BxTxV, targets[..., None], axis=-1)[..., 0]
     correct = target_logit >= jnp.max(logits_BxTxV, axis=-1)
     return {
