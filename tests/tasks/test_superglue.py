@@ -71,12 +71,14 @@ def test_the_templates(tmp_path, bind):
 
 def test_a_split_without_a_file_is_cut_off_train(tmp_path, bind):
     bind(tmp_path)
-    train = [RTE | {"idx": number} for number in range(400)]
+    train = [RTE | {"idx": i, "premise": f"It rains {i // 2} drops."} for i in range(400)]
     write(tmp_path / "RTE" / "train.jsonl", train)
     ids = {s: {i for *_, i in read("rte", s)} for s in ("train", "validation", "test")}
     assert set.union(*ids.values()) == {f"rte/{number}" for number in range(400)}
     assert sum(map(len, ids.values())) == 400
     assert all(20 <= len(ids[split]) <= 60 for split in ("validation", "test"))
+    # Examples of one premise stay together, so that none is both learned from and tested on.
+    assert {s: {f"rte/{int(i[4:]) ^ 1}" for i in ids[s]} for s in ids} == ids
     # The order of the lines decides nothing.
     write(tmp_path / "RTE" / "train.jsonl", train[::-1])
     assert {i for *_, i in read("rte", "test")} == ids["test"]
@@ -119,6 +121,18 @@ def test_real_files(shared_dir, bind):
         labels = Counter(row["targets"] for row in splits["train"])
         assert set(labels) == set(superglue.LABELS[task].values())
         assert in_format(labels, task) == [1.0] * len(labels)
+
+
+def test_real_held_out_examples_share_nothing_with_train(shared_dir, bind):
+    bind(shared_dir / "data" / "superglue")
+    for task, field in (("rte", "premise"), ("wic", "word")):
+        path, _ = superglue.read_from(task, "train")
+        value = {f"{task}/{row['idx']}": row[field] for _, row in superglue.read_rows(path)}
+        train, validation, test = (
+            {value[row["id"]] for row in superglue.examples(task, split)}
+            for split in ("train", "validation", "test")
+        )
+        assert not train & (validation | test) and not validation & test
 
 
 def test_outputs_are_cleaned_and_scored():
