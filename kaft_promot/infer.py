@@ -35,12 +35,12 @@ _PROMPT_FIELDS = ("prompt", "inputs", "inputs_pretokenized", "input")
 
 
 def load_predictor(
-    checkpoint_path: str,
+    checkpoint_path: str | os.PathLike[str],
     model_config: T5Config | None = None,
     vocabulary: str | None = None,
-    prompt_path: str | None = None,
+    prompt_path: str | os.PathLike[str] | None = None,
     prompt_name: str | None = None,
-    lora_path: str | None = None,
+    lora_path: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> Predictor:
     """A predictor for any checkpoint, with a soft prompt and LoRA attached or with none.

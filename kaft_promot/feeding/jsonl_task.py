@@ -58,6 +58,7 @@ def register_jsonl_task(
     splits: Sequence[str] = ("train", "validation", "test"),
     preprocessors: Sequence[Callable[..., tf.data.Dataset]] = (),
     features: Mapping[str, seqio.Feature] | None = None,
+    replace: bool = False,
     **task_arguments: Any,
 ) -> seqio.Task:
     """Register a task that reads one JSON object a line.
@@ -82,11 +83,13 @@ def register_jsonl_task(
         preprocessors: SeqIO preprocessors that run before tokenizing. Tokenizing and
             `append_eos_after_trim` follow.
         features: output features; None for `output_features()`.
+        replace: whether a task of this name gives way, as in a notebook whose cells run twice.
         **task_arguments: to `seqio.TaskRegistry.add`, such as `metric_fns`.
 
     Raises:
         UserError: when the task is used, and a file is missing or a line is no JSON object.
-        ValueError: a field's type is none of those above.
+        ValueError: a field's type is none of those above; or there is a task of this name, and
+            `replace` is not set.
     """
     for field, kind in fields.items():
         if kind not in _KINDS:
@@ -105,6 +108,8 @@ def register_jsonl_task(
             code_fingerprint(select),
         ]
     )
+    if replace and name in seqio.TaskRegistry.names():
+        seqio.TaskRegistry.remove(name)
     return seqio.TaskRegistry.add(
         name,
         source=_JsonlSource(dataset_fn, splits, lambda split: len(read_rows(path(split), select))),

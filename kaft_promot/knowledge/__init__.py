@@ -8,6 +8,7 @@ mentions; `augmenter` makes the records of one example; `records` checks them at
 """
 
 from kaft_promot.knowledge.augment import augment, augment_file
+from kaft_promot.knowledge.augmenter import Settings
 from kaft_promot.knowledge.corpus import CorpusIndex
 from kaft_promot.knowledge.files import Rejects
 from kaft_promot.knowledge.location import kaft_records
@@ -31,6 +32,7 @@ __all__ = [
     "QAExample",
     "RecordError",
     "Rejects",
+    "Settings",
     "Substitution",
     "augment",
     "augment_file",

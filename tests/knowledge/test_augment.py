@@ -17,12 +17,12 @@ from kaft_promot.knowledge import (
     KaftRecord,
     QAExample,
     Rejects,
+    Settings,
     augment,
     augment_file,
     read_examples,
     read_records,
 )
-from kaft_promot.knowledge.augmenter import Settings
 from kaft_promot.knowledge.spans import first_held
 
 OTHERS = [
