@@ -22,7 +22,6 @@ labels.
 """  # noqa: E501
 
 import functools
-import hashlib
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,6 +34,7 @@ from kaft_promot.feeding.fingerprint import file_fingerprint
 from kaft_promot.feeding.jsonl_task import read_rows
 from kaft_promot.feeding.location import bound_folder, superglue_data
 from kaft_promot.feeding.text_task import register_text_task
+from kaft_promot.knowledge.randomness import tenth
 
 Row = Mapping[str, Any]
 
@@ -120,11 +120,6 @@ def read_from(task: str, split: str) -> tuple[pathlib.Path, dict[str, int]]:
         folder = pathlib.Path(superglue_data() or "") / TASKS[task][0]
         raise UserError(f"superglue_data.directory: {folder} has no train.jsonl")
     return train, {name: t for name, t in TENTHS.items() if split_file(task, name) is None}
-
-
-def tenth(text: str) -> int:
-    """Which tenth of all texts one belongs to, from 0 to 9."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") % 10
 
 
 def examples(task: str, split: str) -> list[dict[str, str]]:

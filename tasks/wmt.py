@@ -28,7 +28,6 @@ the target language (`kaft_promot.evaluation.language.written_in`).
 """
 
 import functools
-import hashlib
 import pathlib
 from typing import Any
 
@@ -43,6 +42,7 @@ from kaft_promot.feeding.fingerprint import file_fingerprint
 from kaft_promot.feeding.location import bound_folder, wmt_data
 from kaft_promot.feeding.text_task import register_text_task
 from kaft_promot.knowledge.files import read_lines
+from kaft_promot.knowledge.randomness import tenth
 
 SPLITS = ("train", "validation", "test", "flores")
 TENTHS = {0: "validation", 1: "test"}  # of what is cut by hash; the others are `train`
@@ -93,11 +93,6 @@ def _pairs(folder: pathlib.Path, start: str, other: str, end: str = "") -> list[
                 raise UserError(f"{english}: there is no {stem}{other}{end} beside it")
             found.setdefault(stem, (stem.rstrip("."), english, there[0]))
     return [found[stem] for stem in sorted(found)]
-
-
-def tenth(sentence: str) -> int:
-    """Which tenth of the sentences one belongs to, from 0 to 9."""
-    return int.from_bytes(hashlib.sha256(sentence.encode()).digest()[:4], "little") % 10
 
 
 def examples(language: str, split: str) -> list[dict[str, str]]:

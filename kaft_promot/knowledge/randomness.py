@@ -1,4 +1,4 @@
-"""Random draws that depend on a key and on nothing else (wall 7 of the design).
+"""Random draws and held-out parts that depend on a key and on nothing else (wall 7 of the design).
 
 The generator is BLAKE2b in counter mode over (seed, example id, purpose), so the draws of an
 example are the same in any order, any process, any version of Python or NumPy, and the draws
@@ -9,6 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+
+
+def tenth(text: str) -> int:
+    """Which tenth of all texts one belongs to, from 0 to 9: what is held out by a hash.
+
+    It depends on the text alone, so a text is held out from every file that it stands in.
+    """
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") % 10
 
 
 class KeyedDraws:

@@ -15,11 +15,11 @@ each of their validation inputs holds a word that the task never had in training
 from __future__ import annotations
 
 import functools
-import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from kaft_promot.knowledge.randomness import tenth
 from kaft_promot.mini.words import KIND_OF, KINDS, WORDS
 
 INPUTS_PREFIX = ""
@@ -171,14 +171,10 @@ TASKS: dict[str, FewshotTask] = {
 }
 
 
-def _bucket(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") % 10
-
-
 @functools.cache
 def new_words(task: FewshotTask) -> frozenset[str]:
     """The words that never occur in the task's training inputs."""
-    return frozenset(w for w in WORDS if task.new_words and _bucket(f"{task.name} word {w}") == 0)
+    return frozenset(w for w in WORDS if task.new_words and tenth(f"{task.name} word {w}") == 0)
 
 
 @functools.cache
@@ -190,7 +186,7 @@ def held_out(task: FewshotTask, text: str) -> bool:
     """Whether an input belongs to validation."""
     if task.new_words:
         return not new_words(task).isdisjoint(text.split())
-    return _bucket(f"{task.name} input {text}") == 0
+    return tenth(f"{task.name} input {text}") == 0
 
 
 def draw_item(task: FewshotTask, split: str, rng: random.Random) -> tuple[str, str]:
