@@ -42,9 +42,9 @@ Row = Mapping[str, Any]
 FILES = {"train": "train", "validation": "val", "test": "test"}
 # split -> which tenth of `train` it is where it has no file
 TENTHS = {"validation": 0, "test": 1}
-# The field whose value decides: examples that share it stay together. Cut by example, 34 of RTE's
-# 540 held-out ones had their premise in `train`, and 951 of WiC's 1,090 their word.
-TOGETHER = {"rte": "premise", "cb": "premise", "wic": "word"}
+# Examples whose value of this field is equal stay together. WiC gives a word several examples: cut by
+# example, most held-out ones would ask about a word of `train`.
+GROUP_FIELDS = {"rte": "premise", "cb": "premise", "wic": "word"}
 LABELS: Mapping[str, Mapping[Any, str]] = {
     "rte": {"entailment": "True", "not_entailment": "False"},
     "cb": {"entailment": "True", "contradiction": "False", "neutral": "Neither"},
@@ -134,7 +134,10 @@ def examples(task: str, split: str) -> list[dict[str, str]]:
 
     def select(row: Row) -> dict[str, str] | None:
         example_id = f"{task}/{row['idx']}"
-        if cut and split_of.get(tenth(row[TOGETHER[task]]), "train") != split:
+        group = row[GROUP_FIELDS[task]]
+        if not isinstance(group, str):
+            raise UserError(f"field {GROUP_FIELDS[task]!r} is {group!r}, which is no text")
+        if cut and split_of.get(tenth(group), "train") != split:
             return None
         if "label" not in row:
             raise UserError(
@@ -153,7 +156,7 @@ def examples(task: str, split: str) -> list[dict[str, str]]:
 
 def _decided_by(task: str, split: str) -> Any:
     path, cut = read_from(task, split)
-    return [file_fingerprint(str(path)), cut, TOGETHER[task]]
+    return [file_fingerprint(str(path)), cut, GROUP_FIELDS[task]]
 
 
 def _postprocess(output: str, **unused: Any) -> str:

@@ -106,6 +106,9 @@ def test_bad_input_is_named(tmp_path, bind):
     write(path, [{"label": "entailment", "idx": 0}])
     with pytest.raises(UserError, match="val.jsonl:1: the line has no field 'premise'"):
         read("rte", "validation")
+    write(path, [RTE | {"premise": None, "idx": 0}])
+    with pytest.raises(UserError, match="val.jsonl:1: field 'premise' is None, which is no text"):
+        read("rte", "validation")
     with gin.unlock_config():
         gin.clear_config()
     with pytest.raises(UserError, match="bind superglue_data.directory"):
