@@ -87,7 +87,7 @@ def load_predictor(
     return Predictor(config, params, load_vocabulary(chosen), **settings)
 
 
-def checkpoint_name(path: str, params: Params) -> str:
+def checkpoint_name(path: str | os.PathLike[str], params: Params) -> str:
     """A checkpoint's name in rows: its path and a digest, so that a retrained one is another.
 
     The digest is of every parameter's name, shape and first values.

@@ -328,30 +328,6 @@ def test_fingerprint_of_code() -> None:
     assert code_fingerprint(None) == code_fingerprint(None)
 
 
-def test_fields_have_known_types() -> None:
-    with pytest.raises(ValueError, match="field 'inputs' cannot be of <class 'bytes'>"):
-        jsonl_task.register_jsonl_task("door_bad", lambda split: "x", fields={"inputs": bytes})
-
-
-def test_a_task_gives_way_only_when_asked():
-    def register(count, **more):
-        return jsonl_task.register_jsonl_task(
-            "door_twice",
-            lambda split: "x",
-            fields={"inputs": str},
-            splits=("a", "b")[:count],
-            **more,
-        )
-
-    register(1)
-    with pytest.raises(ValueError, match="door_twice"):
-        register(2)
-    assert list(seqio.TaskRegistry.get("door_twice").splits) == ["a"]
-    register(2, replace=True)
-    assert sorted(seqio.TaskRegistry.get("door_twice").splits) == ["a", "b"]
-    seqio.TaskRegistry.remove("door_twice")
-
-
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
