@@ -42,8 +42,8 @@ Row = Mapping[str, Any]
 FILES = {"train": "train", "validation": "val", "test": "test"}
 # split -> which tenth of `train` it is where it has no file
 TENTHS = {"validation": 0, "test": 1}
-# Examples whose value of this field is equal stay together. WiC gives a word several examples: cut by
-# example, most held-out ones would ask about a word of `train`.
+# Examples whose value of this field is equal stay together. WiC gives a word several examples: cut
+# by example, most held-out ones would ask about a word of `train`.
 GROUP_FIELDS = {"rte": "premise", "cb": "premise", "wic": "word"}
 LABELS: Mapping[str, Mapping[Any, str]] = {
     "rte": {"entailment": "True", "not_entailment": "False"},
