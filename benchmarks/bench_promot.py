@@ -3,9 +3,10 @@
     python benchmarks/bench_promot.py
 
 Stage 1's step (gradients for the prompt alone) against full fine-tuning's on the same batch: of
-mini's sizes on packed examples, and of bench_train_step.py's network on its batch, behind a prompt
-of 20. And the same examples unpacked and packed into rows of the same length, T5X's usual 512:
-inputs of 60 to 120 tokens, targets of 2, as RTE has them, each behind a prompt of 100.
+mini's sizes on packed examples and, behind a prompt of 20, on a batch like the quickstart's; and of
+bench_train_step.py's network on its batch, behind a prompt of 20. And the same examples unpacked
+and packed into rows of the same length, T5X's usual 512: inputs of 60 to 120 tokens, targets of 2,
+as RTE has them, each behind a prompt of 100.
 """
 
 from __future__ import annotations
@@ -22,25 +23,27 @@ import rivals
 
 PROMPT_LENGTH, EXAMPLES = 100, 24
 LENGTHS = {"inputs": 512, "targets": 16}
-WIDE_PROMPT = 20
+SHORT_PROMPT = 20
+CLAIMS, CLAIM_LENGTHS = 8, {"inputs": 128, "targets": 16}
 
 
-def examples() -> list[dict[str, np.ndarray]]:
+def examples(count: int, lengths: tuple[int, int], prompt: int) -> list[dict[str, np.ndarray]]:
+    """Random inputs of at least and less than `lengths` tokens behind a prompt of `prompt`."""
     rng = np.random.default_rng(0)
-    prompt = np.arange(4096, 4096 + PROMPT_LENGTH)
+    placeholders = networks.MINI["vocab"] + np.arange(prompt)
     return [
         {
-            "inputs": np.concatenate([prompt, rng.integers(3, 4000, n), [1]]).astype(np.int32),
+            "inputs": np.concatenate([placeholders, tokens, [1]]).astype(np.int32),
             "targets": np.array([7, 1], np.int32),
         }
-        for n in rng.integers(60, 121, EXAMPLES)
+        for tokens in (rng.integers(3, 4000, n) for n in rng.integers(*lengths, count))
     ]
 
 
 def wide_batch() -> dict[str, np.ndarray]:
     """The batch of bench_train_step.py, its first inputs replaced by the prompt's placeholders."""
     inputs, targets = bench_train_step.batch()
-    inputs[:, :WIDE_PROMPT] = networks.WIDE["vocab"] + np.arange(WIDE_PROMPT)
+    inputs[:, :SHORT_PROMPT] = networks.WIDE["vocab"] + np.arange(SHORT_PROMPT)
     return bench_train_step.features(inputs, targets)
 
 
@@ -49,12 +52,20 @@ def batch(packed: bool) -> dict[str, np.ndarray]:
     from kaft_promot.feeding import batch_examples
     from kaft_promot.feeding.packing import assemble, first_fit
 
-    made: Any = examples()
+    made: Any = examples(EXAMPLES, (60, 121), PROMPT_LENGTH)
     if not packed:
         return batch_examples(made, LENGTHS, EXAMPLES)[0]
     rows, used = first_fit(made, 0, LENGTHS, EXAMPLES)
     assert used == EXAMPLES
     return assemble(rows, LENGTHS)
+
+
+def claims_batch() -> dict[str, np.ndarray]:
+    """A batch like those of recipes/promot_mini.gin: short claims, each in a row of its own."""
+    from kaft_promot.feeding import batch_examples
+
+    made: Any = examples(CLAIMS, (20, 40), SHORT_PROMPT)
+    return batch_examples(made, CLAIM_LENGTHS, CLAIMS)[0]
 
 
 def step_of(
@@ -88,11 +99,14 @@ def step_of(
 CASES: dict[str, tuple[dict[str, Any], int, Callable[[], dict[str, np.ndarray]]]] = {
     "packed": (networks.MINI, PROMPT_LENGTH, lambda: batch(packed=True)),
     "unpacked": (networks.MINI, PROMPT_LENGTH, lambda: batch(packed=False)),
-    "wide": (networks.WIDE, WIDE_PROMPT, wide_batch),
+    "claims": (networks.MINI, SHORT_PROMPT, claims_batch),
+    "wide": (networks.WIDE, SHORT_PROMPT, wide_batch),
 }
 WORKERS = {
     "stage 1": ("prompt", "packed"),
     "full fine-tuning": ("full", "packed"),
+    "stage 1, claims": ("prompt", "claims"),
+    "full, claims": ("full", "claims"),
     "stage 1, wide": ("prompt", "wide"),
     "full, wide": ("full", "wide"),
     "packed": ("prompt", "packed"),
@@ -108,6 +122,7 @@ def main() -> None:
         return
     for title, pair in (
         (f"mini's sizes: step on {EXAMPLES} examples, packed", ("stage 1", "full fine-tuning")),
+        (f"mini's sizes: step on {CLAIMS} claims, unpacked", ("stage 1, claims", "full, claims")),
         ("256 wide, 4 + 4 layers: step on 32 rows", ("stage 1, wide", "full, wide")),
         (f"mini's sizes: stage 1 on {EXAMPLES} examples", ("packed", "unpacked")),
     ):
