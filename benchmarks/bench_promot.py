@@ -24,7 +24,7 @@ import rivals
 PROMPT_LENGTH, EXAMPLES = 100, 24
 LENGTHS = {"inputs": 512, "targets": 16}
 SHORT_PROMPT = 20
-CLAIMS, CLAIM_LENGTHS = 8, {"inputs": 128, "targets": 16}
+CLAIM_ROWS, CLAIM_LENGTHS = 8, {"inputs": 128, "targets": 16}
 
 
 def examples(count: int, lengths: tuple[int, int], prompt: int) -> list[dict[str, np.ndarray]]:
@@ -61,11 +61,12 @@ def batch(packed: bool) -> dict[str, np.ndarray]:
 
 
 def claims_batch() -> dict[str, np.ndarray]:
-    """A batch like those of recipes/promot_mini.gin: short claims, each in a row of its own."""
-    from kaft_promot.feeding import batch_examples
+    """A batch like those of recipes/promot_mini.gin: short claims, packed into 8 rows of 128."""
+    from kaft_promot.feeding.packing import assemble, first_fit
 
-    made: Any = examples(CLAIMS, (20, 40), SHORT_PROMPT)
-    return batch_examples(made, CLAIM_LENGTHS, CLAIMS)[0]
+    made: Any = examples(8 * CLAIM_ROWS, (20, 40), SHORT_PROMPT)
+    rows, _ = first_fit(made, 0, CLAIM_LENGTHS, CLAIM_ROWS)
+    return assemble(rows, CLAIM_LENGTHS)
 
 
 def step_of(
@@ -122,7 +123,7 @@ def main() -> None:
         return
     for title, pair in (
         (f"mini's sizes: step on {EXAMPLES} examples, packed", ("stage 1", "full fine-tuning")),
-        (f"mini's sizes: step on {CLAIMS} claims, unpacked", ("stage 1, claims", "full, claims")),
+        (f"mini's sizes: step on {CLAIM_ROWS} rows of claims", ("stage 1, claims", "full, claims")),
         ("256 wide, 4 + 4 layers: step on 32 rows", ("stage 1, wide", "full, wide")),
         (f"mini's sizes: stage 1 on {EXAMPLES} examples", ("packed", "unpacked")),
     ):
