@@ -6,8 +6,9 @@ Example (two shots of the task `first`, output format `word`):
     prediction:  bus
 
 It needs no data. `in_context_suite.shots = (0, 1, 2, 4)` chooses the numbers of shots (default 2),
-`in_context_suite.queries = 400` how many queries each task has (default 100). The tasks are those
-of `tasks/mini_fewshot.py`; no arm is tuned on them.
+`in_context_suite.queries = 400` how many queries each task has (default 100),
+`in_context_suite.split = 'test'` which ones (default `validation`, to choose settings on). The
+tasks are those of `tasks/mini_fewshot.py`; no arm is tuned on them.
 """
 
 from kaft_promot.evaluation import in_context, suites

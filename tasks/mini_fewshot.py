@@ -7,11 +7,12 @@
 
 They are made by SeqIO's own few-shot source (`seqio.experimental.FewshotDataSource` and
 `fewshot_preprocessor`), from items made in code, so that they need no files. They are for
-evaluation: the only split is `validation`. Its queries are held out from mini's training
-(`kaft_promot.mini.fewshot`), its shots are items of the kind that mini was trained on. The same
-query stands at the same place for every k, each with shots of its own, of which fewer shots are
-the first ones. Queries are drawn one by one; where a task has few held-out inputs (`claim`,
-`same`) one may come twice, with other shots, and then under the same `source_id`.
+evaluation: the splits are `validation`, to choose settings on, and `test`. Their queries are held
+out from mini's training (`kaft_promot.mini.fewshot`), their shots are items of the kind that mini
+was trained on. The same query stands at the same place for every k, each with shots of its own, of
+which fewer shots are the first ones. Queries are drawn one by one; where a task has few held-out
+inputs (`claim`, `same`, `next`) one may come twice, also in the other split, with other shots, and
+then under the same `source_id`.
 
 | task | output format | example |
 | --- | --- | --- |
@@ -41,7 +42,7 @@ import contextlib
 import functools
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import seqio
@@ -63,12 +64,13 @@ from kaft_promot.mini.fewshot import (
     draw_item,
 )
 
-QUERIES = 400  # of every task
+QUERIES = 400  # of every task in every split
+SPLITS = ("validation", "test")
 SEED = 0
 
 
 def query(task: FewshotTask, number: int) -> dict[str, str]:
-    """The validation query of that number, with `inputs`, `targets`, `id` and `source_id`."""
+    """The query of that number, with `inputs`, `targets`, `id` and `source_id`."""
     rng = random.Random(f"{SEED} {task.name} query {number}")
     text, target = draw_item(task, "validation", rng)
     return {"inputs": text, "targets": target, "id": f"{task.name}/{number}", "source_id": text}
@@ -77,7 +79,7 @@ def query(task: FewshotTask, number: int) -> dict[str, str]:
 def shots(task: FewshotTask, number: int) -> dict[str, list[str]]:
     """The `MAX_SHOTS` different training items that are shown before query `number`.
 
-    No query is among them: what validation asks, training never holds.
+    No query is among them: what is asked, training never holds.
     """
     rng = random.Random(f"{SEED} {task.name} shots {number}")
     shown: dict[str, str] = {}
@@ -88,10 +90,12 @@ def shots(task: FewshotTask, number: int) -> dict[str, list[str]]:
 
 
 @functools.cache
-def items(task: FewshotTask, split: str) -> tuple[dict[str, Any], ...]:
-    """What the few-shot source reads: the queries, or for the split `train` the shots of each."""
-    make = shots if split == "train" else query
-    return tuple(make(task, number) for number in range(QUERIES))
+def items(task: FewshotTask, part: str) -> tuple[dict[str, Any], ...]:
+    """What the few-shot source reads: a split's queries, or as `SPLIT_shots` the shots of each."""
+    split, _, shown = part.partition("_")
+    first = SPLITS.index(split) * QUERIES
+    make = shots if shown else query
+    return tuple(make(task, first + i) for i in range(QUERIES))
 
 
 def first_shots(dataset: tf.data.Dataset, count: int) -> tf.data.Dataset:
@@ -100,10 +104,10 @@ def first_shots(dataset: tf.data.Dataset, count: int) -> tf.data.Dataset:
 
 
 def item_source(task: FewshotTask) -> TextSource:
-    """Shots and queries of a task, as the two splits from which few-shot prompts are made."""
+    """Queries and shots of a task, as the pairs of splits from which few-shot prompts are made."""
     return TextSource(
         functools.partial(items, task),
-        splits=("train", "validation"),
+        splits=[f"{split}{part}" for split in SPLITS for part in ("", "_shots")],
         decided_by=lambda split: hashlib.sha256(repr(items(task, split)).encode()).hexdigest(),
     )
 
@@ -120,8 +124,8 @@ def _no_warning_of_no_shots(count: int) -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-class HeldOutQueries(seqio.experimental.FewshotDataSource):
-    """SeqIO's few-shot source; only held-out queries can be asked for.
+class HeldOutQueries(seqio.DataSource):
+    """SeqIO's few-shot source for every split of the queries, each with shots of its own.
 
     Args:
       items: where queries and shots come from.
@@ -129,29 +133,37 @@ class HeldOutQueries(seqio.experimental.FewshotDataSource):
     """
 
     def __init__(self, items: TextSource, num_shots: int):
-        super().__init__(
-            items,
-            num_shots,
-            train_preprocessors=(functools.partial(first_shots, count=num_shots),),
-            # SeqIO shuffles shots even where the caller does not; here each query has its own.
-            shuffle_buffer_size=1,
-        )
+        super().__init__(splits=SPLITS)
         self._items, self._shown = items, num_shots
+        self._of = {
+            split: seqio.experimental.FewshotDataSource(
+                items,
+                num_shots,
+                train_preprocessors=(functools.partial(first_shots, count=num_shots),),
+                train_split=f"{split}_shots",
+                # SeqIO shuffles shots even where the caller does not; here each query has its own.
+                shuffle_buffer_size=1,
+            )
+            for split in SPLITS
+        }
 
     @property
-    def splits(self) -> tuple[str, ...]:
-        return ("validation",)
+    def supports_arbitrary_sharding(self) -> bool:
+        return False
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return self._of[split].list_shards(split)
 
     def get_dataset(self, split: str = "validation", *args: Any, **kwargs: Any) -> tf.data.Dataset:
         with _no_warning_of_no_shots(self._shown):
-            return super().get_dataset(split, *args, **kwargs)
+            return self._of[split].get_dataset(split, *args, **kwargs)
 
     def num_input_examples(self, split: str) -> int:
         return QUERIES
 
     def fingerprint(self, split: str) -> str:
         """What decides the prompts: the key under which their tokens are kept."""
-        parts = [self._items.fingerprint(name) for name in ("train", split)]
+        parts = [self._items.fingerprint(name) for name in (f"{split}_shots", split)]
         return "/".join([str(self._shown), *parts])
 
 

@@ -35,16 +35,19 @@ def seqio_name(task: str, shots: int) -> str:
 
 
 @gin.configurable(module="kaft_promot.evaluation")
-def in_context_suite(*, shots: Sequence[int] = (2,), queries: int = 100) -> Examples:
+def in_context_suite(
+    *, shots: Sequence[int] = (2,), queries: int = 100, split: str = "validation"
+) -> Examples:
     """What the suite asks. Needs TensorFlow, for the SeqIO tasks.
 
     Args:
       shots: how many solved examples the prompts have; several give as many tasks, with the same
         queries.
-      queries: of each task, the first ones of its validation split.
+      queries: of each task, the first ones of the split.
+      split: `validation`, to choose settings on, or `test`: other queries.
 
     Raises:
-      UserError: tasks of so many shots, or with so many queries, do not exist.
+      UserError: tasks of so many shots, with so many queries or with such a split do not exist.
     """
     unknown = [k for k in shots if k not in SHOTS]
     if unknown or not shots:
@@ -54,8 +57,12 @@ def in_context_suite(*, shots: Sequence[int] = (2,), queries: int = 100) -> Exam
         )
     if queries < 1:
         raise UserError(f"in_context_suite.queries = {queries}: at least 1")
+    if split not in ("validation", "test"):
+        raise UserError(f"in_context_suite.split = {split!r}: choose validation or test")
     return {
-        seqio_name(task, k): _read(task, k, queries) for k in dict.fromkeys(shots) for task in TASKS
+        seqio_name(task, k): _read(task, k, queries, split)
+        for k in dict.fromkeys(shots)
+        for task in TASKS
     }
 
 
@@ -69,13 +76,13 @@ def _examples_of(name: str, loaded: Examples) -> Sequence[EvalExample]:
 
 
 @functools.cache  # evaluations during a training ask the same again and again
-def _read(task: str, shots: int, queries: int) -> tuple[EvalExample, ...]:
+def _read(task: str, shots: int, queries: int, split: str) -> tuple[EvalExample, ...]:
     from kaft_promot.feeding import DatasetConfig, eval_examples
 
     config = DatasetConfig(
         mixture_or_task_name=seqio_name(task, shots),
         task_feature_lengths={"inputs": 512, "targets": 64},  # of tokens, which nobody reads here
-        split="validation",
+        split=split,
         batch_size=1,
     )
     found = eval_examples(config, max_examples=queries)

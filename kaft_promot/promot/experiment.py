@@ -121,7 +121,7 @@ def _check(settings: Promot) -> None:
 
     target = get_mixture_or_task(settings.target, settings.module)
     output_share.format_of(settings.target)
-    suites.get(settings.suite, settings.suite_module).load(dict(settings.suite_data))
+    suites.get(settings.suite, settings.suite_module).load(settings.suite_arguments(False))
     if settings.grounding_data is not None:
         suites.get("grounding").load(settings.grounding_data)
     for split in ("train", "validation", settings.test_split):
@@ -293,13 +293,11 @@ def _ask(
 ) -> None:
     """Rows of one checkpoint: on the target with what is `attached`, in context without.
 
-    For the curves in-context tasks have fewer queries, and grounding is left out.
+    For the curves in-context tasks have fewer queries, of validation, and grounding is left out.
     """
     for_curves = rows_path.name == CURVES
     in_context = suites.get(settings.suite, settings.suite_module)
-    data = dict(settings.suite_data)
-    if for_curves:
-        data["queries"] = settings.curve_examples["queries"]
+    data = settings.suite_arguments(for_curves)
     work: list[tuple[suites.Suite, Any, Mapping[str, Any]]] = [
         (target, None, attached),
         (dataclasses.replace(in_context, name="in_context"), data, {}),

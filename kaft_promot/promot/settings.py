@@ -48,9 +48,11 @@ class Promot:
         or 'best' on the target's validation split.
       suite: evaluation suite of in-context tasks that no arm is tuned on.
       suite_module: a module of the user's own that registers the suite.
-      suite_data: what that suite reads.
+      suite_data: what that suite reads, besides `split` and, for the curves, `queries`: see
+        `suite_arguments`.
       grounding_data: KAFT records that arms are asked as well, with their prompt (None: none).
-      test_split: split of the target that the figures are of.
+      test_split: split of the target that the figures are of. If it is `validation`, so that
+        settings can be chosen, the suite's queries are those of its validation split, too.
       seeds: each repeats stage 1 and every arm with other data order and prompts.
 
     Raises:
@@ -120,6 +122,14 @@ class Promot:
         """The settings as JSON values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return json.loads(json.dumps(fields, default=repr))
+
+    def suite_arguments(self, for_curves: bool) -> dict[str, Any]:
+        """What the suite's `load` gets: for the curves fewer queries, and always of validation."""
+        if for_curves:
+            queries = self.curve_examples["queries"]
+            return {**self.suite_data, "queries": queries, "split": "validation"}
+        split = "validation" if self.test_split == "validation" else "test"
+        return {**self.suite_data, "split": split}
 
     @property
     def curve_period(self) -> int:

@@ -69,6 +69,20 @@ def test_settings_are_bound_by_gin_and_checked():
         suite.load({"queries": 0})
     with pytest.raises(UserError, match="in_context_suite.queries = 9999: .* have 400 each"):
         suite.load({"queries": 9999})
+    with pytest.raises(
+        UserError, match="in_context_suite.split = 'dev': choose validation or test"
+    ):
+        suite.load({"split": "dev"})
+
+
+def test_the_two_splits_ask_different_examples():
+    suite = suites.get("mini_in_context")
+    asked = [
+        {example.example_id for found in suite.load({"split": split}).values() for example in found}
+        for split in ("validation", "test")
+    ]
+    assert len(asked[0]) == len(asked[1]) == 100 * len(TASKS) and asked[0].isdisjoint(asked[1])
+    assert suite.load({}) == suite.load({"split": "validation"})
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def in_context_task(task):
     def examples(data):
         for query in range(data["queries"]):
             yield suites.EvalExample(
-                example_id=f"{task}-{query}",
+                example_id=f"{data['split']}-{task}-{query}",
                 question_id=f"{task}-{query}",
                 prompt=f"{task}: {query} =",
                 fields={
@@ -126,7 +126,9 @@ def test_every_arm_is_measured_on_target_and_in_context(out):
     for arm in ("base", *ARMS):
         of_arm = [row for row in rows if row["arm"] == arm]
         assert sum(row["suite"] == "target" for row in of_arm) == 8
-        assert sum(row["suite"] == "in_context" for row in of_arm) == 6
+        in_context = [row for row in of_arm if row["suite"] == "in_context"]
+        assert len(in_context) == 6
+        assert all(row["example_id"].startswith("test-") for row in in_context)
 
 
 @pytest.mark.slow
@@ -262,6 +264,19 @@ def test_impossible_settings_are_refused(fields, message):
 
 def test_curve_points_end_at_the_last_step():
     assert Promot(**SOUND, curve_points=4).curve_steps == [3, 6, 9, 10]
+
+
+def test_settings_are_chosen_and_tested_on_different_queries():
+    data = {"suite_data": {"shots": (2,), "queries": 50}}
+    for test_split, split in (("validation", "validation"), ("test", "test"), ("dev", "test")):
+        settings = Promot(**SOUND, **data, test_split=test_split)
+        assert settings.suite_arguments(for_curves=False) == data["suite_data"] | {"split": split}
+        queries = settings.curve_examples["queries"]
+        curves = {"shots": (2,), "queries": queries, "split": "validation"}
+        assert settings.suite_arguments(for_curves=True) == curves
+
+
+def test_a_run_shorter_than_its_curve_has_fewer_points():
     assert Promot(**(SOUND | {"steps": 2}), curve_points=4).curve_steps == [1, 2]
 
 

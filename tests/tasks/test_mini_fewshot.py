@@ -24,9 +24,11 @@ def bytes_as_vocabulary() -> Iterator[None]:
         gin.clear_config()
 
 
-def read(name: str, count: int = 100, **arguments) -> list[dict[str, str]]:
+def read(
+    name: str, count: int = 100, split: str = "validation", **arguments
+) -> list[dict[str, str]]:
     dataset = seqio.get_mixture_or_task(name).get_dataset(
-        {"inputs": 512, "targets": 64}, "validation", **({"shuffle": False} | arguments)
+        {"inputs": 512, "targets": 64}, split, **({"shuffle": False} | arguments)
     )
     names = {"inputs_pretokenized": "inputs", "targets_pretokenized": "targets"}
     return [
@@ -49,13 +51,15 @@ def test_every_task_exists_at_every_number_of_shots_and_only_asks():
     for name in TASKS:
         for shots in SHOTS:
             task = seqio.get_mixture_or_task(f"mini_{name}_{shots}shot")
-            assert tuple(task.splits) == ("validation",)
-            assert task.num_input_examples("validation") == tasks.QUERIES >= 100
+            assert tuple(task.splits) == ("validation", "test")
+            for split in task.splits:
+                assert task.num_input_examples(split) == tasks.QUERIES >= 100
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
 @pytest.mark.parametrize("name", ["first", "count", "claim", "kind"])
-def test_prompts_are_those_that_mini_was_trained_on(name):
-    task, by_shots = TASKS[name], {k: read(f"mini_{name}_{k}shot") for k in SHOTS}
+def test_prompts_are_those_that_mini_was_trained_on(name, split):
+    task, by_shots = TASKS[name], {k: read(f"mini_{name}_{k}shot", split=split) for k in SHOTS}
     for shots, rows in by_shots.items():
         assert len({row["id"] for row in rows}) == len(rows) == 100
         for row in rows:
@@ -72,6 +76,16 @@ def test_prompts_are_those_that_mini_was_trained_on(name):
         assert shown(four)[:2] == shown(two) and shown(two)[:1] == shown(one)
     # Each query has shots of its own.
     assert len({tuple(shown(row)) for row in by_shots[4]}) == 100
+
+
+def test_the_test_split_asks_what_validation_did_not():
+    # In the tasks that have many inputs; `claim`, `same` and `next` draw theirs from few.
+    for name in ("first", "lookup", "reverse", "contains"):
+        asked, tested = (read(f"mini_{name}_2shot", split=split) for split in tasks.SPLITS)
+        assert {row["id"] for row in asked}.isdisjoint(row["id"] for row in tested)
+        queries = {row["query"] for row in asked}
+        assert sum(row["query"] in queries for row in tested) <= 2
+        assert all(shown(a) != shown(b) for a, b in zip(asked, tested, strict=True))
 
 
 def test_two_loads_are_equal_whatever_the_seed_and_the_shard():
