@@ -121,7 +121,15 @@ def _check(settings: Promot) -> None:
 
     target = get_mixture_or_task(settings.target, settings.module)
     output_share.format_of(settings.target)
-    suites.get(settings.suite, settings.suite_module).load(settings.suite_arguments(False))
+    in_context = suites.get(settings.suite, settings.suite_module)
+    for for_curves in (True, False):
+        try:
+            in_context.load(settings.suite_arguments(for_curves))
+        except TypeError as error:
+            raise UserError(
+                f"Promot.suite = {settings.suite!r}: its `load` does not take what a comparison "
+                f"asks for, `split` and `queries` beside Promot.suite_data ({error})"
+            ) from error
     if settings.grounding_data is not None:
         suites.get("grounding").load(settings.grounding_data)
     for split in ("train", "validation", settings.test_split):

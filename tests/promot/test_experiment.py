@@ -63,6 +63,9 @@ SUITE = suites.Suite(
     description="echoes, and truths in the target's format",
     tasks=(in_context_task("echo"), in_context_task("truth")),
 )
+WITHOUT_SPLITS = dataclasses.replace(
+    SUITE, name="splitless", load=lambda data: (lambda *, queries: {})(**data)
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,6 +77,7 @@ def folder(tmp_path_factory):
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     suites.register(SUITE)
+    suites.register(WITHOUT_SPLITS)
     register_format("target_of_the_test", one_of("True", "False"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -203,6 +207,7 @@ def test_a_second_call_redoes_nothing(out):
         ("ARMS=('promott',)", "no arm is called 'promott'; choose from prompt_tuning"),
         ("MIXTURE_OR_TASK_NAME=kaft_empty", "has no format predicate"),
         ("IN_CONTEXT_SUITE=suite_of_the_tset", "did you mean suite_of_the_test?"),
+        ("IN_CONTEXT_SUITE=splitless", "does not take what a comparison asks for"),
         ("Promot.test_split=tset", "has no split 'tset'"),
         ("PROMPT_LENGTH=40", "tokens"),
     ],
