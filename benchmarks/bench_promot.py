@@ -28,7 +28,7 @@ CLAIM_ROWS, CLAIM_LENGTHS = 8, {"inputs": 128, "targets": 16}
 
 
 def examples(count: int, lengths: tuple[int, int], prompt: int) -> list[dict[str, np.ndarray]]:
-    """Random inputs of at least and less than `lengths` tokens behind a prompt of `prompt`."""
+    """Random inputs of `lengths[0]` to `lengths[1] - 1` tokens behind a prompt of `prompt`."""
     rng = np.random.default_rng(0)
     placeholders = networks.MINI["vocab"] + np.arange(prompt)
     return [

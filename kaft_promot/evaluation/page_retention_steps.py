@@ -35,9 +35,10 @@ def section(found: Mapping[str, Curve]) -> Section:
             f"<p>percent over training steps; {aim}</p></figcaption>{drawing}</figure>"
         )
     note = (
-        f'<p class="note">Each point stands on {_sizes(found, TARGET)} examples of the target task '
-        f"and {_sizes(found, OTHER)} of in-context tasks of other formats. Whiskers are 95 % "
-        "intervals; arms at the same step stand a little apart.</p>"
+        '<p class="note">On validation, whatever the figures above are of. Each point stands on '
+        f"{_sizes(found, TARGET)} examples of the target task and {_sizes(found, OTHER)} of "
+        "in-context tasks of other formats. Whiskers are 95 % intervals; arms at the same step "
+        "stand a little apart.</p>"
     )
     html = f'{note}{curves.legend(styles, bool(base))}<div class="cards">{"".join(plots)}</div>'
     return Section("retention-curves", "Over the training steps", html + _matched(found))

@@ -127,8 +127,9 @@ def _check(settings: Promot) -> None:
             in_context.load(settings.suite_arguments(for_curves))
         except TypeError as error:
             raise UserError(
-                f"Promot.suite = {settings.suite!r}: its `load` does not take what a comparison "
-                f"asks for, `split` and `queries` beside Promot.suite_data ({error})"
+                f"Promot.suite = {settings.suite!r}: its `load` refused "
+                f"{settings.suite_arguments(for_curves)} (Promot.suite_data, `split` and for the "
+                f"curves `queries`): {error}"
             ) from error
     if settings.grounding_data is not None:
         suites.get("grounding").load(settings.grounding_data)

@@ -207,7 +207,7 @@ def test_a_second_call_redoes_nothing(out):
         ("ARMS=('promott',)", "no arm is called 'promott'; choose from prompt_tuning"),
         ("MIXTURE_OR_TASK_NAME=kaft_empty", "has no format predicate"),
         ("IN_CONTEXT_SUITE=suite_of_the_tset", "did you mean suite_of_the_test?"),
-        ("IN_CONTEXT_SUITE=splitless", "does not take what a comparison asks for"),
+        ("IN_CONTEXT_SUITE=splitless", "its `load` refused {'queries': 2, 'split'"),
         ("Promot.test_split=tset", "has no split 'tset'"),
         ("PROMPT_LENGTH=40", "tokens"),
     ],
@@ -279,6 +279,8 @@ def test_settings_are_chosen_and_tested_on_different_queries():
         queries = settings.curve_examples["queries"]
         curves = {"shots": (2,), "queries": queries, "split": "validation"}
         assert settings.suite_arguments(for_curves=True) == curves
+        # Kept with the run, so that a folder is not gone on with under another split.
+        assert settings.described()["suite_arguments"]["split"] == split
 
 
 def test_a_run_shorter_than_its_curve_has_fewer_points():

@@ -79,7 +79,7 @@ def test_prompts_are_those_that_mini_was_trained_on(name, split):
 
 
 def test_the_test_split_asks_what_validation_did_not():
-    # In the tasks that have many inputs; `claim`, `same` and `next` draw theirs from few.
+    # In tasks that have many inputs; others draw theirs from few (the module says how many meet).
     for name in ("first", "lookup", "reverse", "contains"):
         asked, tested = (read(f"mini_{name}_2shot", split=split) for split in tasks.SPLITS)
         assert {row["id"] for row in asked}.isdisjoint(row["id"] for row in tested)
