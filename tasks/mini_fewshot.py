@@ -57,6 +57,7 @@ from kaft_promot.feeding.text_task import TextSource
 from kaft_promot.mini.fewshot import (
     INPUTS_PREFIX,
     MAX_SHOTS,
+    QUERY_SPLITS,
     SEPARATOR,
     SHOTS,
     TARGETS_PREFIX,
@@ -66,7 +67,6 @@ from kaft_promot.mini.fewshot import (
 )
 
 QUERIES = 400  # of every task in every split
-SPLITS = ("validation", "test")
 SEED = 0
 
 
@@ -94,7 +94,7 @@ def shots(task: FewshotTask, number: int) -> dict[str, list[str]]:
 def items(task: FewshotTask, part: str) -> tuple[dict[str, Any], ...]:
     """What the few-shot source reads: a split's queries, or as `SPLIT_shots` the shots of each."""
     split, _, shown = part.partition("_")
-    first = SPLITS.index(split) * QUERIES
+    first = QUERY_SPLITS.index(split) * QUERIES
     make = shots if shown else query
     return tuple(make(task, first + i) for i in range(QUERIES))
 
@@ -108,7 +108,7 @@ def item_source(task: FewshotTask) -> TextSource:
     """Queries and shots of a task, as the pairs of splits from which few-shot prompts are made."""
     return TextSource(
         functools.partial(items, task),
-        splits=[f"{split}{part}" for split in SPLITS for part in ("", "_shots")],
+        splits=[f"{split}{part}" for split in QUERY_SPLITS for part in ("", "_shots")],
         decided_by=lambda split: hashlib.sha256(repr(items(task, split)).encode()).hexdigest(),
     )
 
@@ -134,7 +134,7 @@ class HeldOutQueries(seqio.DataSource):
     """
 
     def __init__(self, items: TextSource, num_shots: int):
-        super().__init__(splits=SPLITS)
+        super().__init__(splits=QUERY_SPLITS)
         self._items, self._shown = items, num_shots
         self._of = {
             split: seqio.experimental.FewshotDataSource(
@@ -145,7 +145,7 @@ class HeldOutQueries(seqio.DataSource):
                 # SeqIO shuffles shots even where the caller does not; here each query has its own.
                 shuffle_buffer_size=1,
             )
-            for split in SPLITS
+            for split in QUERY_SPLITS
         }
 
     @property

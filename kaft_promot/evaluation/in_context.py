@@ -10,7 +10,7 @@ import gin
 
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation.suites import EvalExample, EvalTask
-from kaft_promot.mini.fewshot import SHOTS, TASKS
+from kaft_promot.mini.fewshot import QUERY_SPLITS, SHOTS, TASKS
 
 Examples = Mapping[str, Sequence[EvalExample]]  # name of the SeqIO task -> its examples
 
@@ -57,8 +57,8 @@ def in_context_suite(
         )
     if queries < 1:
         raise UserError(f"in_context_suite.queries = {queries}: at least 1")
-    if split not in ("validation", "test"):
-        raise UserError(f"in_context_suite.split = {split!r}: choose validation or test")
+    if split not in QUERY_SPLITS:
+        raise UserError(f"in_context_suite.split = {split!r}: choose {' or '.join(QUERY_SPLITS)}")
     return {
         seqio_name(task, k): _read(task, k, queries, split)
         for k in dict.fromkeys(shots)

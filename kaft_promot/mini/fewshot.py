@@ -27,6 +27,7 @@ TARGETS_PREFIX = " = "
 SEPARATOR = " ; "
 MAX_SHOTS = 4
 SHOTS = (0, 1, 2, 4)  # that mini is measured at
+QUERY_SPLITS = ("validation", "test")  # to choose settings on, and to report
 LABELS = frozenset({"yes_no", "true_false", "a_b"})  # output formats of few fixed targets
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 Draw = Callable[

@@ -122,7 +122,7 @@ class Promot:
         """The settings as JSON values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         # With the queries' split, so that rows of one split are never added to those of another.
-        fields["suite_arguments"] = self.suite_arguments(for_curves=False)
+        fields["suite_data"] = self.suite_arguments(for_curves=False)
         return json.loads(json.dumps(fields, default=repr))
 
     def suite_arguments(self, for_curves: bool) -> dict[str, Any]:

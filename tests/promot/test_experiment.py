@@ -280,7 +280,7 @@ def test_settings_are_chosen_and_tested_on_different_queries():
         curves = {"shots": (2,), "queries": queries, "split": "validation"}
         assert settings.suite_arguments(for_curves=True) == curves
         # Kept with the run, so that a folder is not gone on with under another split.
-        assert settings.described()["suite_arguments"]["split"] == split
+        assert settings.described()["suite_data"]["split"] == split
 
 
 def test_a_run_shorter_than_its_curve_has_fewer_points():
