@@ -9,8 +9,6 @@ PyTorch only our own figures are printed.
 
 from __future__ import annotations
 
-import sys
-
 import networks
 import numpy as np
 import rivals
@@ -62,12 +60,16 @@ def hugging_face() -> None:
     rivals.serve(work)
 
 
-WORKERS = {"kaft-promot": ours, "Hugging Face": hugging_face}
+WORKERS = {
+    "kaft-promot": ours,
+    f"kaft-promot{rivals.SMALL}": ours,
+    "Hugging Face": hugging_face,
+    f"Hugging Face{rivals.LARGE}": hugging_face,
+}
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        WORKERS[sys.argv[1]]()
+    if rivals.work_as(WORKERS):
         return
     names = rivals.pythons(WORKERS)
     what = "Greedy decoding, 32 rows of 64 tokens, 11.5 M parameters, CPU"

@@ -5,8 +5,9 @@
 T5 1.1 with embed 256, 4 + 4 layers, 8 heads of 32, MLP 1024, vocabulary 8,192; batch 32, inputs
 128, targets 64, float32. Without PyTorch only our own figures are printed.
 
-Both are timed with the batch as a whole and in 8 parts whose gradients are summed (one update all
-the same): with four rows at a time the activations are an eighth as large.
+Both are timed with the batch as a whole and in 4 parts whose gradients are summed (one update all
+the same): with eight rows at a time the activations are a quarter as large. And both with small
+pages of memory and with large ones, which the command `kaft-promot` gives itself.
 
 The last line is a floor: the step's multiplications alone, as JAX's products of large matrices.
 """
@@ -14,7 +15,6 @@ The last line is a floor: the step's multiplications alone, as JAX's products of
 from __future__ import annotations
 
 import functools
-import sys
 
 import networks
 import numpy as np
@@ -22,7 +22,7 @@ import rivals
 
 SIZES = networks.WIDE
 BATCH, INPUTS, TARGETS = 32, 128, 64
-PARTS = 8
+PARTS = 4
 
 
 def batch() -> tuple[np.ndarray, np.ndarray]:
@@ -112,17 +112,19 @@ def floor() -> None:
 
 
 WORKERS = {
-    "kaft-promot / 8": functools.partial(ours, PARTS),
+    f"kaft-promot / {PARTS}": functools.partial(ours, PARTS),
     "kaft-promot": functools.partial(ours, 1),
+    f"kaft-promot{rivals.SMALL}": functools.partial(ours, 1),
     "Hugging Face": functools.partial(hugging_face, 1),
-    "Hugging Face / 8": functools.partial(hugging_face, PARTS),
+    f"Hugging Face{rivals.LARGE}": functools.partial(hugging_face, 1),
+    f"Hugging Face / {PARTS}": functools.partial(hugging_face, PARTS),
+    f"Hugging Face / {PARTS}{rivals.LARGE}": functools.partial(hugging_face, PARTS),
     "matmul floor": floor,
 }
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        WORKERS[sys.argv[1]]()
+    if rivals.work_as(WORKERS):
         return
     names = rivals.pythons(WORKERS)
     rivals.compare("Training step, 11.5 M parameters, CPU", __file__, names, rounds=5, unit="step")

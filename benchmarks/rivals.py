@@ -15,8 +15,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
+from kaft_promot.huge_pages import use_huge_pages
+
+THEIRS = "Hugging Face"
+SMALL, LARGE = ", 4 KiB pages", ", 2 MiB pages"
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -32,9 +36,7 @@ def pythons(workers: Iterable[str]) -> dict[str, str]:
     theirs = torch_python()
     if theirs is None:
         print("no PyTorch here: set BENCH_TORCH_PYTHON to a Python with torch and transformers")
-    found = {
-        name: theirs if name.startswith("Hugging Face") else sys.executable for name in workers
-    }
+    found = {name: theirs if name.startswith(THEIRS) else sys.executable for name in workers}
     return {name: python for name, python in found.items() if python is not None}
 
 
@@ -76,12 +78,32 @@ class Worker:
         return peak
 
 
+def work_as(workers: Mapping[str, Callable[[], None]]) -> bool:
+    """Runs the worker that the command line names; False if it names none.
+
+    Ours get large pages of memory, as the command `kaft-promot` does; the others, and those whose
+    name ends in SMALL or LARGE, what that says.
+    """
+    if len(sys.argv) < 2:
+        return False
+    name = sys.argv[1]
+    if name.endswith(LARGE) or not (name.endswith(SMALL) or name.startswith(THEIRS)):
+        use_huge_pages()
+    workers[name]()
+    return True
+
+
 def serve(work: Callable[[], None], warm_up: int = 2) -> None:
-    """The worker's side: warms up, then works whenever a line arrives."""
+    """The worker's side: warms up, then works whenever a line arrives.
+
+    Each time it works once before it is timed: while the others had their turns, the memory that it
+    had freed went back to the system, which a program that goes on working does not suffer.
+    """
     for _ in range(warm_up):
         work()
     print("ready .", flush=True)
     for _ in sys.stdin:
+        work()
         start = time.perf_counter()
         work()
         print(f"seconds {time.perf_counter() - start}", flush=True)
@@ -105,12 +127,12 @@ def compare(what: str, script: str, names: dict[str, str], rounds: int, unit: st
         for name, worker in workers.items():
             seconds[name].append(worker.work())
     print(f"\n{what} ({rounds} interleaved rounds)")
-    print(f"{'':16}{'s/' + unit + ' median':>20}{'min':>8}{'max':>8}{'peak GB':>9}  ratio to ours")
+    print(f"{'':32}{'s/' + unit + ' median':>16}{'min':>8}{'max':>8}{'peak GB':>9}  ratio to ours")
     ours = seconds[next(iter(names))]
     for name, values in seconds.items():
         pairs = sorted(theirs / mine for theirs, mine in zip(values, ours, strict=True))
         ratio = f"{statistics.median(pairs):.2f} [{pairs[0]:.2f}, {pairs[-1]:.2f}]"
         print(
-            f"{name:16}{statistics.median(values):20.3f}{min(values):8.3f}{max(values):8.3f}"
+            f"{name:32}{statistics.median(values):16.3f}{min(values):8.3f}{max(values):8.3f}"
             f"{workers[name].close():9.2f}  {ratio}"
         )

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from kaft_promot import __version__
 from kaft_promot.errors import UserError
+from kaft_promot.huge_pages import use_huge_pages
 from kaft_promot.verbs import VERBS
 
 _ABOUT = (
@@ -26,6 +27,12 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def console() -> int:
+    """The command `kaft-promot`: `main` in a process whose memory comes in large pages."""
+    use_huge_pages()
+    return main()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,4 +108,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console())

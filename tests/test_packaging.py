@@ -123,7 +123,7 @@ def test_dependencies_are_those_that_the_package_imports():
 def test_the_entry_point_is_the_command_line(wheel):
     metadata = zipfile.ZipFile(wheel)
     entry = next(name for name in metadata.namelist() if name.endswith("entry_points.txt"))
-    assert "kaft-promot = kaft_promot.cli:main" in metadata.read(entry).decode()
+    assert "kaft-promot = kaft_promot.cli:console" in metadata.read(entry).decode()
 
 
 def test_the_continuous_integration_script_lints_and_then_tests():
