@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kaft_promot.evaluation.seeds import Change
 from kaft_promot.evaluation.statistics import Difference, Estimate
 
 NOTHING = "–"
@@ -34,6 +35,15 @@ def interval(estimate: Estimate) -> str:
         return ""
     show = points if isinstance(estimate, Difference) else percent
     return f"[{show(estimate.low)}, {show(estimate.high)}]"
+
+
+def change(found: Change) -> str:
+    """Mean over seeds in percentage points, with its interval: `+3.1 [−0.2, +6.4]`.
+
+    Without an interval where there is one seed.
+    """
+    ends = "" if found.low is None else f" [{points(found.low)}, {points(found.high)}]"
+    return points(found.value) + ends
 
 
 def p_value(value: float | None) -> str:

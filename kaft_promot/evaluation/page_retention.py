@@ -11,6 +11,7 @@ from kaft_promot.evaluation import (
     page_retention_examples,
     page_retention_steps,
     page_retention_tasks,
+    page_seeds,
 )
 from kaft_promot.evaluation.formatting import percent
 from kaft_promot.evaluation.page import Section
@@ -24,10 +25,11 @@ from kaft_promot.evaluation.retention import (
     Scores,
     differences,
 )
-from kaft_promot.evaluation.retention_seeds import by_seed, claims, over_seeds, seeds_that_hold
+from kaft_promot.evaluation.retention_seeds import claims, over_seeds, seeds_that_hold
 from kaft_promot.evaluation.retention_steps import Curve
 from kaft_promot.evaluation.retention_words import focus_arm, headline
 from kaft_promot.evaluation.rows import Row
+from kaft_promot.evaluation.seeds import by_seed
 from kaft_promot.evaluation.statistics import Difference
 
 _SUITES = (TARGET_SUITE, IN_CONTEXT_SUITE)
@@ -122,40 +124,17 @@ def _warnings(estimates: Estimates) -> list[str]:
 
 
 def _seeds(tables: Mapping[int, Scores], seed: int) -> Section:
-    per_seed = {
-        number: {arm: table.estimates(arm, seed) for arm in table.arms}
-        for number, table in tables.items()
-    }
-    spreads = over_seeds(per_seed)
-    head = "".join(f'<th scope="col">{escape(arm)}</th>' for arm in spreads)
-    lines = []
-    for m in measurements.RETENTION:
-        if not any(of_arm[m.name].seeds for of_arm in spreads.values()):
-            continue
-        cells = "".join(
-            f'<td><b>{percent(spread.median)}</b> <span class="interval-text">'
-            f"{percent(spread.minimum)} to {percent(spread.maximum)}</span>"
-            f"<small>seeds: {spread.seeds}</small></td>"
-            for spread in (of_arm[m.name] for of_arm in spreads.values())
-        )
-        lines.append(f'<tr><th scope="row">{escape(m.title)}</th>{cells}</tr>')
     held = seeds_that_hold({number: claims(table, seed) for number, table in tables.items()})
     items = "".join(
         f"<li>{escape(page.tied(claim))}: in {count} of {of} seeds.</li>"
         for claim, (count, of) in held.items()
     )
-    said = f"<ul>{items}</ul>" if items else ""
-    names = ", ".join(str(number) for number in tables)
-    table_html = (
-        f'<table><thead><tr><th scope="col">median, range</th>{head}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table>"
+    return page_seeds.section(
+        "retention-seeds",
+        f"What it can still do, over {len(tables)} seeds",
+        over_seeds(tables, seed),
+        f"<ul>{items}</ul>" if items else "",
     )
-    html = (
-        f'<p class="note">Seeds {names}: median, smallest and largest figure. The other sections '
-        f"show seed {next(iter(tables))}.</p>"
-        f"{page.scrolling(table_html, 'Figures over seeds')}{said}"
-    )
-    return Section("retention-seeds", f"Over {len(tables)} seeds", html)
 
 
 def _definitions() -> Section:

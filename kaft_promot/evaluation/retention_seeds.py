@@ -1,58 +1,25 @@
-"""Retention over several seeds: how figures spread, and for how many seeds a claim holds.
-
-An interval over examples says nothing about other seeds: those repeat the training with another
-order of the data and other prompts.
-"""
+"""Retention over several seeds: its figures, and for how many seeds what ProMoT promises holds."""
 
 from __future__ import annotations
 
-import statistics
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from kaft_promot.evaluation.retention import (
     IN_CONTEXT_SUITE,
     NAMES,
     OTHER,
+    REFERENCES,
     SHARE,
     TARGET,
     TARGET_SUITE,
-    Estimates,
     Scores,
+    differences,
 )
 from kaft_promot.evaluation.rows import Row
+from kaft_promot.evaluation.seeds import OverSeeds, by_seed
 
 # What ProMoT's comparison must show (the fractions are those of `claims`).
 FORGETS, SPECIALIZES, KEEPS = 0.25, 0.8, 0.8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """A figure over seeds: smallest, median and largest value (None without one), and of how many.
-
-    Attributes:
-      minimum, median, maximum: fractions.
-      seeds: number of seeds in which the figure was measured.
-    """
-
-    minimum: float | None
-    median: float | None
-    maximum: float | None
-    seeds: int
-
-    def to_json(self) -> dict[str, Any]:
-        """`{"minimum", "median", "maximum", "seeds"}`."""
-        return asdict(self)
-
-
-def by_seed(rows: Iterable[Row]) -> dict[int, list[Row]]:
-    """The rows of each seed, seeds ascending; a row without a `seed` is of seed 0."""
-    found: dict[int, list[Row]] = defaultdict(list)
-    for row in rows:
-        found[row.get("seed", 0)].append(row)
-    return dict(sorted(found.items()))
 
 
 def tables_of(rows: Iterable[Row], target: str) -> dict[int, Scores]:
@@ -64,26 +31,29 @@ def tables_of(rows: Iterable[Row], target: str) -> dict[int, Scores]:
     return {seed: Scores(of_seed, target) for seed, of_seed in per_seed.items()}
 
 
-def over_seeds(per_seed: Mapping[int, Estimates]) -> dict[str, dict[str, Spread]]:
-    """How each figure spreads over seeds.
+def over_seeds(tables: Mapping[int, Scores], seed: int = 0) -> OverSeeds:
+    """The retention figures of several seeds.
 
     Args:
-      per_seed: seed -> what `retention.measure` gives for its rows.
-
-    Returns:
-      arm -> name -> spread, over the seeds that have the arm and measured the figure.
+      tables: seed -> its scores.
+      seed: of the bootstrap.
     """
-    arms = dict.fromkeys(arm for estimates in per_seed.values() for arm in estimates)
-    return {arm: {name: _spread(per_seed, arm, name) for name in NAMES} for arm in arms}
-
-
-def _spread(per_seed: Mapping[int, Estimates], arm: str, name: str) -> Spread:
-    values = [of_seed[arm][name].value for of_seed in per_seed.values() if arm in of_seed]
-    found = [value for value in values if value is not None]
-    if not found:
-        return Spread(minimum=None, median=None, maximum=None, seeds=0)
-    return Spread(
-        minimum=min(found), median=statistics.median(found), maximum=max(found), seeds=len(found)
+    arms = {arm for table in tables.values() for arm in table.arms}
+    return OverSeeds(
+        names=NAMES,
+        figures={
+            number: {arm: table.estimates(arm, seed) for arm in table.arms}
+            for number, table in tables.items()
+        },
+        differences={
+            reference: {
+                number: differences(table, reference, seed)
+                for number, table in tables.items()
+                if reference in table.arms
+            }
+            for reference in REFERENCES
+            if reference in arms
+        },
     )
 
 

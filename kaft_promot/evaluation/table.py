@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 from kaft_promot.evaluation import measurements
-from kaft_promot.evaluation.formatting import interval, percent
+from kaft_promot.evaluation.formatting import change, interval, percent
+from kaft_promot.evaluation.seeds import Change, OverSeeds
 from kaft_promot.evaluation.statistics import Estimate
 
 
@@ -44,6 +45,20 @@ def render(
         ]
         blocks.append("\n".join([m.title, *_aligned(cells)]))
     return "percent [95 % interval]\n\n" + "\n\n".join(blocks)
+
+
+def render_changes(over: OverSeeds, reference: str) -> str:
+    """Arms side by side, one line a measurement: how they differ from `reference` over seeds."""
+    changes = over.changes(reference)
+    shown = [m for m in map(measurements.by_name, over.names) if _changed(changes, m.name)]
+    head = [f"minus {reference}, {len(over.figures)} seeds [95 % over seeds]", *changes]
+    body = [[m.title, *(change(of_arm[m.name]) for of_arm in changes.values())] for m in shown]
+    lines = _aligned([head, *body])
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def _changed(changes: Mapping[str, Mapping[str, Change]], name: str) -> bool:
+    return any(of_arm[name].seeds for of_arm in changes.values())
 
 
 def _cell(estimate: Estimate) -> str:

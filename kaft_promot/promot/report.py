@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import gin
 
 from kaft_promot.evaluation import (
+    measurements,
     page_retention,
+    page_seeds,
     retention,
     retention_seeds,
     retention_steps,
@@ -18,7 +21,8 @@ from kaft_promot.evaluation import (
 )
 from kaft_promot.evaluation.page import Section
 from kaft_promot.evaluation.report import Results, build, write_html, write_results
-from kaft_promot.evaluation.table import render
+from kaft_promot.evaluation.seeds import OverSeeds
+from kaft_promot.evaluation.table import render, render_changes
 from kaft_promot.promot.experiment import CURVES, ROWS, rows_of, run
 from kaft_promot.promot.settings import Promot
 
@@ -63,19 +67,55 @@ def compare(settings: Promot, model_dir: str) -> str:
     folder = pathlib.Path(model_dir)
     run(folder, settings)
     figures = figures_of(folder, settings)
-    rows = rows_of(folder, settings.seeds[0]) if settings.grounding_data else []
-    grounding = build([row for row in rows if row["suite"] == "grounding"])
-    report = _write(folder, grounding, figures)
-    if grounding.estimates:
-        return f"{render(grounding.estimates)}\n\n{figures.table}\n\n{report}"
-    return f"{figures.table}\n\n{report}"
+    grounding = _grounding(folder, settings)
+    first = grounding[settings.seeds[0]]
+    tables = [render(first.estimates)] if first.estimates else []
+    if first.estimates and len(grounding) > 1:
+        over = _grounding_over_seeds(grounding)
+        title = f"Following its context, over {len(grounding)} seeds"
+        figures = dataclasses.replace(
+            figures,
+            sections=[page_seeds.section("grounding-seeds", title, over), *figures.sections],
+            results=figures.results | {"arms_seeds": over.to_json()},
+            details=figures.details | {"arms_seeds": over.to_json()},
+        )
+        tables += [render_changes(over, reference) for reference in over.differences]
+    report = _write(folder, first, figures)
+    return "\n\n".join([*tables, figures.table, str(report)])
+
+
+def _grounding(folder: pathlib.Path, settings: Promot) -> dict[int, Results]:
+    """Each seed's grounding figures; without an arm where no grounding was asked."""
+    found = {}
+    for seed in settings.seeds:
+        rows = rows_of(folder, seed) if settings.grounding_data else []
+        found[seed] = build([row for row in rows if row["suite"] == "grounding"])
+    return found
+
+
+def _grounding_over_seeds(grounding: Mapping[int, Results]) -> OverSeeds:
+    arms = {arm for of_seed in grounding.values() for arm in of_seed.estimates}
+    return OverSeeds(
+        names=[m.name for m in measurements.MAIN],
+        figures={seed: of_seed.estimates for seed, of_seed in grounding.items()},
+        differences={
+            reference: {
+                seed: of_seed.differences[reference]
+                for seed, of_seed in grounding.items()
+                if reference in of_seed.differences
+            }
+            for reference in retention.REFERENCES
+            if reference in arms
+        },
+    )
 
 
 def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
     """The figures of a comparison that has run.
 
     The first seed's stand in the table and under `promot` in the results; with several seeds
-    `promot_seeds` tells each one's, and for how many what ProMoT promises holds. The details add
+    `promot_seeds` tells each one's, how arms differ over all of them, and for how many what ProMoT
+    promises holds. The details add
     paired differences, in-context tasks one by one, and arms at matched target score.
     """
     rows = [row for seed in settings.seeds for row in rows_of(folder, seed, ROWS)]
@@ -97,18 +137,17 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
         }
         for arm, curve in curves.items()
     }
+    changes: list[str] = []
     if len(settings.seeds) > 1:
         held = {seed: retention_seeds.claims(table) for seed, table in tables.items()}
-        results["promot_seeds"] = {
-            "figures": {
-                str(seed): retention.results_json(estimates)["promot"]
-                for seed, estimates in of_seed.items()
-            },
+        over = retention_seeds.over_seeds(tables)
+        results["promot_seeds"] = over.to_json() | {
             "claims": {
                 claim: {"holds": holds, "seeds": seeds}
                 for claim, (holds, seeds) in retention_seeds.seeds_that_hold(held).items()
             },
         }
+        changes += [render_changes(over, reference) for reference in over.differences]
     matched = {
         reference: {
             arm: there
@@ -128,7 +167,7 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
         sections=page_retention.sections(rows, tables, curves, settings.target),
         results=results,
         details=details,
-        table=render(of_seed[first], retention.NAMES),
+        table="\n\n".join([render(of_seed[first], retention.NAMES), *changes]),
         headline=retention_words.headline(of_seed[first]),
     )
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kaft_promot.errors import UserError
-from kaft_promot.evaluation import measurements, retention, retention_seeds, table
+from kaft_promot.evaluation import measurements, retention, retention_seeds, seeds, table
 from kaft_promot.evaluation.output_share import one_of, register_format
 from kaft_promot.evaluation.retention import ALL, NAMES, OTHER, SAME, SHARE, TARGET, Scores, measure
 from kaft_promot.evaluation.retention_steps import curves, matched
@@ -292,12 +292,16 @@ def test_over_seeds(rows):
         for row in rows
     ]
     everything = [row | {"seed": 4} for row in rows] + [row | {"seed": 2} for row in worse]
-    per_seed = retention_seeds.by_seed(everything)
-    assert list(per_seed) == [2, 4] and list(retention_seeds.by_seed(rows)) == [0]
-    figures = {seed: measure(of_seed, CLAIMS) for seed, of_seed in per_seed.items()}
-    spread = retention_seeds.over_seeds(figures)["promot"][TARGET]
+    per_seed = seeds.by_seed(everything)
+    assert list(per_seed) == [2, 4] and list(seeds.by_seed(rows)) == [0]
+    over = retention_seeds.over_seeds(retention_seeds.tables_of(everything, CLAIMS))
+    spread = over.spreads()["promot"][TARGET]
     assert spread.to_json() == {"minimum": 0.0, "median": 0.375, "maximum": 0.75, "seeds": 2}
-    none = retention_seeds.over_seeds({0: measure(rows[:1], CLAIMS)})["promot"][TARGET]
+    assert over.figures == {seed: measure(of_seed, CLAIMS) for seed, of_seed in per_seed.items()}
+    change = over.changes("finetune")["promot"][TARGET]  # 0 in seed 4, -0.75 in seed 2
+    assert change.value == -0.375 and change.seeds == 2
+    assert change.low == -1.0 and change.high == 1.0  # of two seeds, cut off at what is possible
+    none = retention_seeds.over_seeds({0: Scores(rows[:1], CLAIMS)}).spreads()["promot"][TARGET]
     assert none.median is None and none.seeds == 0
     held = retention_seeds.seeds_that_hold(
         {seed: retention_seeds.claims(Scores(r, CLAIMS)) for seed, r in per_seed.items()}

@@ -236,7 +236,8 @@ def test_several_seeds_are_shown_apart(rows):
     assert found[0] == plain[0]  # the figures are those of the first seed
     (seeds,) = [section for section in found if section.anchor == "retention-seeds"]
     text = Text(seeds.html).words.replace("\xa0", " ")
-    assert seeds.title == "Over 2 seeds" and "Seeds 3, 5" in text
+    assert seeds.title == "What it can still do, over 2 seeds" and "Seeds 3, 5" in text
+    assert "Differences to base over seeds" in text and "Differences to finetune" in text
     assert "finetune's output share is above 80 %: in 2 of 2 seeds." in text
 
 

@@ -15,6 +15,7 @@ from kaft_promot.errors import UserError
 from kaft_promot.evaluation import suites
 from kaft_promot.evaluation.output_share import one_of, register_format
 from kaft_promot.interop import load_params, read_prompts
+from kaft_promot.knowledge.records import KaftRecord, Substitution, write_records
 from kaft_promot.models import flatten
 from kaft_promot.promot import arms
 from kaft_promot.promot.experiment import CURVES, ROWS, best_step, rows_of
@@ -184,6 +185,73 @@ def test_results_and_report(out):
     reached = details["promot_matched_target_score"]["finetune"]
     assert set(reached) == set(ARMS) - {"finetune"}
     assert all(there is None or there["step"] in (0, 2, 4) for there in reached.values())
+
+
+def records():
+    """One question in all four contexts; the base answers it right."""
+    common = dict(
+        source="towns",
+        source_id="q1",
+        question="Where was Ada born?",
+        gold_answers=("Rome",),
+        parametric_answer="Rome",
+        base_checkpoint="base",
+        seed=0,
+    )
+    change = Substitution(
+        proposer="relation", old="Rome", new="Oslo", type="P19", spans=((16, 20),)
+    )
+    for kind, context, answer, fields in (
+        ("relevant", "Ada was born in Rome.", "Rome", {}),
+        ("counterfactual", "Ada was born in Oslo.", "Oslo", {"substitution": change}),
+        ("irrelevant", "Bob was born in Graz.", "Rome", {"irrelevant_kind": "random"}),
+        ("empty", "", "Rome", {}),
+    ):
+        announced = {"irrelevant": "irrelevant context", "empty": "empty context"}
+        yield KaftRecord(
+            id=f"q1/{kind}",
+            context_kind=kind,
+            context=context,
+            answer=answer,
+            answer_aliases=(answer,),
+            target=f"{answer} ({announced.get(kind, 'from context')})",
+            **{"substitution": None, "irrelevant_kind": None, **fields},
+            **common,
+        )
+
+
+@pytest.mark.slow
+def test_several_seeds_report_grounding_and_retention_over_them(folder, capsys):
+    write_records("records.jsonl", records())
+    few = "--gin.ARMS=('finetune', 'promot')", "--gin.CURVE_POINTS=1", "--gin.SEEDS=(2, 5)"
+    assert compare("--gin.MODEL_DIR=seeds", "--gin.GROUNDING_DATA=records.jsonl", *few) == 0
+    shown = capsys.readouterr().out
+    results = json.loads((folder / "seeds" / "results.json").read_text())
+    for name, measurement, n in (
+        ("arms", "reading_em", 1),
+        ("arms", "controllability_strict", 1),
+        ("promot", "target", 8),
+    ):
+        over = results[f"{name}_seeds"]
+        assert over["figures"]["2"] == results[name]  # the table shows the first seed
+        assert set(over["figures"]) == {"2", "5"}
+        for reference, others in (
+            ("base", {"finetune", "promot"}),
+            ("finetune", {"base", "promot"}),
+        ):
+            assert set(over["differences"][reference]) == others
+            for arm in others:
+                a, b = (
+                    [of_seed[who][measurement]["value"] for of_seed in over["figures"].values()]
+                    for who in (arm, reference)
+                )
+                change = over["differences"][reference][arm][measurement]
+                assert change["seeds"] == 2
+                assert change["value"] == pytest.approx(np.mean(np.subtract(a, b)), abs=1e-9)
+        assert results[name]["finetune"][measurement]["n"] == n
+    assert shown.count("minus finetune, 2 seeds") == 2
+    page = (folder / "seeds" / "report.html").read_text()
+    assert "Following its context, over 2 seeds" in page and "What it can still do, over" in page
 
 
 @pytest.mark.slow
