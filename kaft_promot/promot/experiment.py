@@ -122,15 +122,24 @@ def _check(settings: Promot) -> None:
     target = get_mixture_or_task(settings.target, settings.module)
     output_share.format_of(settings.target)
     in_context = suites.get(settings.suite, settings.suite_module)
+    asked = []
     for for_curves in (True, False):
         try:
-            in_context.load(settings.suite_arguments(for_curves))
+            data = in_context.load(settings.suite_arguments(for_curves))
         except TypeError as error:
             raise UserError(
                 f"Promot.suite = {settings.suite!r}: its `load` refused "
                 f"{settings.suite_arguments(for_curves)} (Promot.suite_data, `split` and for the "
                 f"curves `queries`): {error}"
             ) from error
+        asked.append({one.prompt for task in in_context.tasks for one in task.examples(data)})
+    of_curves, of_figures = asked
+    if settings.test_split != "validation" and of_curves and of_curves <= of_figures:
+        raise UserError(
+            f"Promot.suite = {settings.suite!r}: what its `load` gives for split='validation' is "
+            "also in what it gives for split='test', so that figures would be of queries that "
+            "settings are chosen on; give each split its own"
+        )
     if settings.grounding_data is not None:
         suites.get("grounding").load(settings.grounding_data)
     for split in ("train", "validation", settings.test_split):

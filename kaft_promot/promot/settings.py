@@ -30,7 +30,7 @@ class Promot:
         output format (`evaluation.output_share`).
       module: a module of the user's own that registers the target.
       base_checkpoint: what every arm starts from.
-      arms: names in `kaft_promot.arms.ARMS`.
+      arms: names in `kaft_promot.promot.arms.ARMS`.
       task_feature_lengths: tokens of a row's `inputs` (a soft prompt's included) and `targets`.
       batch_size: packed rows of a batch.
       prompt_length: P of the soft prompts.

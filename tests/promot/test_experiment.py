@@ -14,13 +14,16 @@ from kaft_promot import cli
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation import suites
 from kaft_promot.evaluation.output_share import one_of, register_format
+from kaft_promot.gin_config import parse_gin
 from kaft_promot.interop import load_params, read_prompts
 from kaft_promot.knowledge.records import KaftRecord, Substitution, write_records
 from kaft_promot.models import flatten
 from kaft_promot.promot import arms
 from kaft_promot.promot.experiment import CURVES, ROWS, best_step, rows_of
 from kaft_promot.promot.settings import Promot
+from kaft_promot.quickstart import Quickstart
 from kaft_promot.training import AdamW
+from kaft_promot.training.optimizers import learning_rate_at
 
 MODULE = "promot_target_of_the_test"
 TARGET = """
@@ -42,7 +45,7 @@ def in_context_task(task):
             yield suites.EvalExample(
                 example_id=f"{data['split']}-{task}-{query}",
                 question_id=f"{task}-{query}",
-                prompt=f"{task}: {query} =",
+                prompt=f"{task}, {data['split']}: {query} =",
                 fields={
                     "in_context_task": task,
                     "shots": 0,
@@ -67,6 +70,9 @@ SUITE = suites.Suite(
 WITHOUT_SPLITS = dataclasses.replace(
     SUITE, name="splitless", load=lambda data: (lambda *, queries: {})(**data)
 )
+SAME_QUERIES = dataclasses.replace(
+    SUITE, name="same_queries", load=lambda data: {**data, "split": "validation"}
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,6 +85,7 @@ def folder(tmp_path_factory):
     jax.config.update("jax_disable_most_optimizations", True)
     suites.register(SUITE)
     suites.register(WITHOUT_SPLITS)
+    suites.register(SAME_QUERIES)
     register_format("target_of_the_test", one_of("True", "False"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -276,6 +283,7 @@ def test_a_second_call_redoes_nothing(out):
         ("MIXTURE_OR_TASK_NAME=kaft_empty", "has no format predicate"),
         ("IN_CONTEXT_SUITE=suite_of_the_tset", "did you mean suite_of_the_test?"),
         ("IN_CONTEXT_SUITE=splitless", "its `load` refused {'queries': 2, 'split'"),
+        ("IN_CONTEXT_SUITE=same_queries", "give each split its own"),
         ("Promot.test_split=tset", "has no split 'tset'"),
         ("PROMPT_LENGTH=40", "tokens"),
     ],
@@ -333,6 +341,18 @@ SOUND = dict(
 def test_impossible_settings_are_refused(fields, message):
     with pytest.raises(UserError, match=message):
         Promot(**(SOUND | fields))
+
+
+def test_rates_of_minis_recipes_fall_to_zero_with_the_last_step():
+    """A rate's slope and the number of steps are two numbers of a recipe that belong together."""
+    parse_gin(["recipes/quickstart.gin"], ["MODEL_DIR='unused'"])
+    grounding, promot = gin.get_configurable(Quickstart)(), gin.get_configurable(Promot)()
+    gin.clear_config()
+    runs = (grounding.optimizer, grounding.train_steps), (promot.optimizer, promot.steps)
+    for optimizer, steps in runs:
+        rates = [float(learning_rate_at(optimizer, step)) for step in range(steps + 1)]
+        assert rates[-1] < 2e-3 * max(rates) < rates[steps * 9 // 10]
+        assert rates.index(max(rates)) == 20
 
 
 def test_curve_points_end_at_the_last_step():
