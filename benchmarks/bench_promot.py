@@ -12,7 +12,6 @@ as RTE has them, each behind a prompt of 100.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -71,10 +70,7 @@ def claims_batch() -> dict[str, np.ndarray]:
 
 
 def step_of(
-    trained: str,
-    sizes: dict[str, Any],
-    prompt: int,
-    make_batch: Callable[[], dict[str, np.ndarray]],
+    trained: str, sizes: dict[str, Any], prompt: int, features: dict[str, np.ndarray]
 ) -> None:
     import jax
 
@@ -91,7 +87,6 @@ def step_of(
     stage = {"full": FULL, "prompt": PROMPT}[trained]
     state = init_state(params, optimizer, stage, MeshConfig().make())
     step = make_train_step(config, optimizer)
-    features = make_batch()
 
     def work() -> None:
         nonlocal state
@@ -121,11 +116,10 @@ WORKERS = {
 
 
 def main() -> None:
-    workers = {
-        name: functools.partial(step_of, trained, *CASES[case])
-        for name, (trained, case) in WORKERS.items()
-    }
-    if rivals.work_as(workers):
+    if len(sys.argv) > 1:
+        trained, case = WORKERS[sys.argv[1]]
+        sizes, prompt, make_batch = CASES[case]
+        step_of(trained, sizes, prompt, make_batch())
         return
     for title, pair in (
         (f"mini's sizes: step on {EXAMPLES} examples, packed", ("stage 1", "full fine-tuning")),

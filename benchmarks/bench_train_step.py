@@ -15,6 +15,7 @@ The last line is a floor: the step's multiplications alone, as JAX's products of
 from __future__ import annotations
 
 import functools
+import sys
 
 import networks
 import numpy as np
@@ -124,7 +125,8 @@ WORKERS = {
 
 
 def main() -> None:
-    if rivals.work_as(WORKERS):
+    if len(sys.argv) > 1:
+        WORKERS[sys.argv[1]]()
         return
     names = rivals.pythons(WORKERS)
     rivals.compare("Training step, 11.5 M parameters, CPU", __file__, names, rounds=5, unit="step")

@@ -3,8 +3,8 @@
 A step on a CPU takes and gives back hundreds of megabytes, which the kernel hands out zeroed, a
 page at a time: with pages of 4 KiB that is 200,000 interruptions a step, with pages of 2 MiB some
 hundreds (`benchmarks/bench_train_step.py` times both). Many Linux distributions give large pages
-only to those who ask, and glibc asks when a variable of the environment says so as a process
-starts.
+only to those who ask, and glibc asks, since version 2.35, when a variable of the environment says
+so as a process starts.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import pathlib
 import sys
 from collections.abc import Mapping
 
-_VARIABLE = "GLIBC_TUNABLES"
-_TUNABLE = "glibc.malloc.hugetlb"
+VARIABLE, TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+_STARTED_ANEW = "KAFT_PROMOT_STARTED_ANEW"
 _MODE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_GLIBC = (2, 35)
 
 
 def use_huge_pages() -> None:
@@ -25,40 +26,36 @@ def use_huge_pages() -> None:
 
     Nothing happens where the system has no such pages, gives them unasked or cannot be asked, and
     where the environment's GLIBC_TUNABLES already has a `glibc.malloc.hugetlb` (0 declines them).
-    The new process has the same number, arguments and open files. To be called before anything else
-    is done.
+    The new process has the same number and arguments; what this one has done is lost, so that this
+    is for the entry point of a command and nothing else.
     """
-    environment = environment_with_huge_pages(os.environ, _mode(), _is_glibc())
+    if os.environ.pop(_STARTED_ANEW, None) is not None or not are_given_on_request():
+        return
+    if not sys.executable or len(sys.orig_argv) < 2:
+        return
+    environment = environment_with_huge_pages(os.environ)
     if environment is not None:
         with contextlib.suppress(OSError):  # slower, but no reason not to run
-            os.execve(sys.executable, sys.orig_argv, environment)
+            # The mark ends it even where something on the way takes the variable out again.
+            os.execve(sys.executable, sys.orig_argv, {**environment, _STARTED_ANEW: "1"})
 
 
-def environment_with_huge_pages(
-    environment: Mapping[str, str], mode: str, is_glibc: bool
-) -> dict[str, str] | None:
-    """The environment in which a process gets large pages, or None where nothing is to be changed.
-
-    Args:
-      environment: the process's.
-      mode: what the kernel's `transparent_hugepage/enabled` holds ("" where there is none).
-      is_glibc: whether the C library is glibc.
-    """
-    tunables = environment.get(_VARIABLE, "")
-    if not is_glibc or "[madvise]" not in mode or _TUNABLE in tunables:
-        return None
-    asked = f"{_TUNABLE}=1"
-    return {**environment, _VARIABLE: f"{tunables}:{asked}" if tunables else asked}
-
-
-def _mode() -> str:
+def are_given_on_request() -> bool:
+    """Whether this system gives large pages to processes that ask for them as they start."""
+    if sys.platform != "linux":
+        return False
     try:
-        return _MODE.read_text()
-    except OSError:
-        return ""
+        name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
+        new_enough = tuple(int(part) for part in version.split(".")[:2]) >= _GLIBC
+        return name == "glibc" and new_enough and "[madvise]" in _MODE.read_text()
+    except (OSError, ValueError):
+        return False
 
 
-def _is_glibc() -> bool:
-    return os.confstr_names.get("CS_GNU_LIBC_VERSION") is not None and bool(
-        os.confstr("CS_GNU_LIBC_VERSION")
-    )
+def environment_with_huge_pages(environment: Mapping[str, str]) -> dict[str, str] | None:
+    """The environment in which a process asks for large pages, or None where it says already."""
+    tunables = environment.get(VARIABLE, "")
+    if TUNABLE in tunables:
+        return None
+    asked = f"{TUNABLE}=1"
+    return {**environment, VARIABLE: f"{tunables}:{asked}" if tunables else asked}

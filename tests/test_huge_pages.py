@@ -1,71 +1,104 @@
 """The command's process gets its memory in large pages where the system gives them on request."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
-from kaft_promot.huge_pages import environment_with_huge_pages
+from kaft_promot import cli, huge_pages
+from kaft_promot.huge_pages import are_given_on_request, environment_with_huge_pages
 
-MODE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
-ON_REQUEST = "always [madvise] never"
+on_request = pytest.mark.skipif(
+    not are_given_on_request(), reason="needs a Linux that gives large pages on request"
+)
+PLAIN = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
 SCRIPT = """
 import os
 import sys
+print(os.getpid(), flush=True)
 from kaft_promot.huge_pages import use_huge_pages
 use_huge_pages()
 memory = b"1" * (64 << 20)
 with open("/proc/self/smaps_rollup") as lines:
     large = next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages"))
-print(os.getpid(), sys.argv[1:], large)
+print(large, [name for name in os.environ if "ANEW" in name], sys.argv[1:])
 """
 
 
-def asked(tunables=None, mode=ON_REQUEST, is_glibc=True):
-    environment = {} if tunables is None else {"GLIBC_TUNABLES": tunables}
-    return environment_with_huge_pages({"HOME": "/h", **environment}, mode, is_glibc)
+def run(environment, script=SCRIPT):
+    """How many processes started, kilobytes of large pages, and what else was printed."""
+    command = [sys.executable, "-c", script, "a b", "é"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        *started, last = child.stdout.read().splitlines()
+    assert child.returncode == 0
+    assert set(map(int, started)) == {child.pid}  # so that signals reach it
+    large, rest = last.split(" ", 1)
+    return len(started), int(large), rest
 
 
 def test_large_pages_are_asked_for_beside_what_the_environment_has():
-    assert asked() == {"HOME": "/h", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    assert asked("glibc.malloc.arena_max=2") == {
-        "HOME": "/h",
+    asked = environment_with_huge_pages
+    assert asked({"HOME": "/h"}) == {"HOME": "/h", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    assert asked({"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}) == {
         "GLIBC_TUNABLES": "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1",
     }
+    for said in ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=1"):
+        assert asked({"GLIBC_TUNABLES": said}) is None
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        {"tunables": "glibc.malloc.hugetlb=1"},  # so that a process starts anew only once
-        {"tunables": "glibc.malloc.hugetlb=0"},  # declined
-        {"mode": "[always] madvise never"},
-        {"mode": "always madvise [never]"},
-        {"mode": ""},
-        {"is_glibc": False},
-    ],
-)
-def test_nothing_is_changed_where_it_would_not_help(case):
-    assert asked(**case) is None
+@pytest.mark.parametrize("mode", ["[always] madvise never", "always madvise [never]", None])
+def test_they_are_not_asked_for_where_that_changes_nothing(tmp_path, monkeypatch, mode):
+    file = tmp_path / "enabled"
+    if mode is not None:
+        file.write_text(mode)
+    monkeypatch.setattr(huge_pages, "_MODE", file)
+    assert not are_given_on_request()
 
 
-@pytest.mark.skipif(
-    not MODE.exists() or "[madvise]" not in MODE.read_text(),
-    reason="needs a Linux that gives large pages on request",
-)
+@pytest.mark.parametrize("version", ["glibc 2.34", "", None, OSError(22, "Invalid argument")])
+def test_other_c_libraries_are_left_alone(tmp_path, monkeypatch, version):
+    def confstr(name):
+        if isinstance(version, OSError):
+            raise version
+        return version
+
+    file = tmp_path / "enabled"
+    file.write_text("always [madvise] never")
+    monkeypatch.setattr(huge_pages, "_MODE", file)
+    monkeypatch.setattr(os, "confstr", confstr)
+    assert not are_given_on_request()
+    version = "glibc 2.35"
+    assert are_given_on_request() is (sys.platform == "linux")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not are_given_on_request()
+
+
+def test_the_command_starts_anew_before_it_does_anything(monkeypatch):
+    class Started(Exception):
+        pass
+
+    def execve(path, arguments, environment):
+        assert path == sys.executable and arguments == sys.orig_argv
+        assert environment["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+        raise Started
+
+    monkeypatch.setattr(huge_pages, "are_given_on_request", lambda: True)
+    monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    with pytest.raises(Started):
+        cli.console()
+
+
+@on_request
 def test_a_process_starts_anew_once_and_gets_large_pages():
-    def run(environment):
-        command = [sys.executable, "-c", SCRIPT, "a b", "é"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
-            number, rest = child.stdout.read().split(" ", 1)
-        assert child.returncode == 0
-        assert int(number) == child.pid  # the one that was started, so that signals reach it
-        arguments, large = rest.rsplit(" ", 1)
-        assert arguments == "['a b', 'é']"
-        return int(large)
+    processes, large, rest = run(PLAIN)
+    assert processes == 2 and large > 0
+    assert rest == "[] ['a b', 'é']"  # children do not inherit the mark
+    assert run(PLAIN | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"})[:2] == (1, 0)
 
-    plain = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
-    assert run(plain) > 0
-    assert run(plain | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}) == 0
+
+@on_request
+def test_an_interpreter_that_drops_the_variable_is_started_anew_once_all_the_same():
+    dropping = "import os; os.environ.pop('GLIBC_TUNABLES', None)\n" + SCRIPT
+    assert run(PLAIN, dropping)[0] == 2

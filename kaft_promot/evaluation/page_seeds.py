@@ -20,15 +20,15 @@ def section(anchor: str, title: str, over: OverSeeds, said: str = "") -> Section
     """
     numbers = ", ".join(str(seed) for seed in over.figures)
     spreads = over.spreads()
-    shown = [m for m in map(measurements.by_name, over.names) if _seen(spreads, m.name)]
+    shown = [measurements.by_name(name) for name in over.measured()]
     parts = [
-        f'<p class="note">Seeds {numbers}: median, smallest and largest figure. The other sections '
-        f"show seed {next(iter(over.figures))}.</p>",
+        f'<p class="note">Seeds {numbers}: median, smallest and largest figure. What is not '
+        f"said to be over seeds is of seed {next(iter(over.figures))}.</p>",
         _table(
             "median, range",
             {arm: [_spread(of_arm[m.name]) for m in shown] for arm, of_arm in spreads.items()},
             [m.title for m in shown],
-            "Figures over seeds",
+            f"{title}: figures",
         ),
     ]
     for reference in over.differences:
@@ -36,8 +36,9 @@ def section(anchor: str, title: str, over: OverSeeds, said: str = "") -> Section
         parts.append(f"<h3>Differences to {escape(reference)} over seeds</h3>")
         parts.append(
             '<p class="note">Percentage points. Each seed is one observation: its difference on '
-            "the same examples. The interval is Student's t at 95 % over seeds; it says what other "
-            "seeds would give, and not what other examples would.</p>"
+            "the same examples. The interval is Student's t at 95 % over seeds, not adjusted for "
+            "the number of comparisons: where the mean over many seeds would lie on these "
+            "examples.</p>"
         )
         parts.append(
             _table(
@@ -47,14 +48,10 @@ def section(anchor: str, title: str, over: OverSeeds, said: str = "") -> Section
                     for arm, of_arm in changes.items()
                 },
                 [m.title for m in shown],
-                f"Differences to {reference} over seeds",
+                f"{title}: differences to {reference}",
             )
         )
     return Section(anchor, title, "".join(parts) + said)
-
-
-def _seen(spreads: dict[str, dict[str, Spread]], name: str) -> bool:
-    return any(of_arm[name].seeds for of_arm in spreads.values())
 
 
 def _table(corner: str, columns: dict[str, list[str]], titles: list[str], label: str) -> str:
@@ -89,7 +86,5 @@ def _change(found: Change, better: str) -> str:
     if found.low is not None and found.high is not None and (found.low > 0 or found.high < 0):
         tone = "up" if (found.low > 0) != (better == "lower") else "down"
     value, _, ends = change(found).partition(" ")
-    return (
-        f'<span class="{tone}"><b>{value}</b></span> <span class="interval-text">{ends}</span>'
-        f"<small>seeds: {found.seeds}</small>"
-    )
+    ends = f' <span class="interval-text">{ends}</span>' if ends else ""
+    return f'<span class="{tone}"><b>{value}</b></span>{ends}<small>seeds: {found.seeds}</small>'

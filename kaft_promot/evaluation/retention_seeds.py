@@ -38,22 +38,20 @@ def over_seeds(tables: Mapping[int, Scores], seed: int = 0) -> OverSeeds:
       tables: seed -> its scores.
       seed: of the bootstrap.
     """
-    arms = {arm for table in tables.values() for arm in table.arms}
-    return OverSeeds(
-        names=NAMES,
-        figures={
-            number: {arm: table.estimates(arm, seed) for arm in table.arms}
+    return OverSeeds.of(
+        NAMES,
+        {
+            number: (
+                {arm: table.estimates(arm, seed) for arm in table.arms},
+                {
+                    reference: differences(table, reference, seed)
+                    for reference in REFERENCES
+                    if reference in table.arms
+                },
+            )
             for number, table in tables.items()
         },
-        differences={
-            reference: {
-                number: differences(table, reference, seed)
-                for number, table in tables.items()
-                if reference in table.arms
-            }
-            for reference in REFERENCES
-            if reference in arms
-        },
+        REFERENCES,
     )
 
 

@@ -3,8 +3,8 @@
 An interval over examples says what other examples would give, and nothing about other seeds: those
 repeat the training with another order of the data and other prompts. Two arms of one seed are
 compared on the same examples; `OverSeeds.changes` takes each seed's difference as one observation
-and gives their mean with Student's t interval, which says what further seeds would give (with the
-same base, data and examples).
+and gives their mean with Student's t interval: where the mean over many seeds would lie (with the
+same base, data and examples). A single further seed may well fall outside.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Change:
 
     Attributes:
       value: the mean, in [-1, 1]; None without a seed.
-      low, high: the interval's ends; None with fewer than two seeds.
+      low, high: the interval's ends; None with fewer than two seeds, and where all seeds agree: of
+        how seeds vary that says nothing.
       seeds: number of seeds behind it.
     """
 
@@ -76,10 +77,43 @@ class OverSeeds:
     figures: Mapping[int, Estimates]
     differences: Mapping[str, Mapping[int, Estimates]]
 
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        per_seed: Mapping[int, tuple[Estimates, Mapping[str, Estimates]]],
+        references: Sequence[str],
+    ) -> OverSeeds:
+        """From each seed's own figures.
+
+        Args:
+          names: the measurements.
+          per_seed: seed -> (arm -> name -> estimate, reference -> arm -> name -> difference).
+          references: arms to tell the differences to, where a seed has them.
+        """
+        return cls(
+            names=names,
+            figures={seed: estimates for seed, (estimates, _) in per_seed.items()},
+            differences={
+                reference: {
+                    seed: differences[reference]
+                    for seed, (_, differences) in per_seed.items()
+                    if reference in differences
+                }
+                for reference in references
+                if any(reference in differences for _, differences in per_seed.values())
+            },
+        )
+
+    def measured(self) -> list[str]:
+        """The names that any seed measured in any arm."""
+        spreads = self.spreads().values()
+        return [name for name in self.names if any(of_arm[name].seeds for of_arm in spreads)]
+
     def spreads(self) -> dict[str, dict[str, Spread]]:
         """arm -> name -> how the figure spreads, over the seeds that have the arm and measured it.
 
-        An arm stands where the first seed that has it names it.
+        Arms in the first seed's order, then those that only later seeds have.
         """
         return {
             arm: {name: _spread(_values(self.figures, arm, name)) for name in self.names}
@@ -138,8 +172,8 @@ def mean_change(values: Sequence[float]) -> Change:
     if not seeds:
         return Change(value=None, low=None, high=None, seeds=0)
     mean = statistics.fmean(values)
-    if seeds == 1:
-        return Change(value=mean, low=None, high=None, seeds=1)
+    if min(values) == max(values):
+        return Change(value=mean, low=None, high=None, seeds=seeds)
     quantile = float(stdtrit(seeds - 1, (1 + LEVEL) / 2))
     half_width = quantile * statistics.stdev(values) / seeds**0.5
     return Change(

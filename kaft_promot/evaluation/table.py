@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from kaft_promot.evaluation import measurements
 from kaft_promot.evaluation.formatting import change, interval, percent
-from kaft_promot.evaluation.seeds import Change, OverSeeds
+from kaft_promot.evaluation.seeds import OverSeeds
 from kaft_promot.evaluation.statistics import Estimate
 
 
@@ -47,18 +47,34 @@ def render(
     return "percent [95 % interval]\n\n" + "\n\n".join(blocks)
 
 
-def render_changes(over: OverSeeds, reference: str) -> str:
-    """Arms side by side, one line a measurement: how they differ from `reference` over seeds."""
+def render_changes(over: OverSeeds, reference: str, width: int | None = None) -> str:
+    """How arms differ from `reference` over seeds: `mean [95 % interval over seeds]`, in points.
+
+    Args:
+      over: the figures.
+      reference: an arm that has differences.
+      width: as for `render`.
+    """
     changes = over.changes(reference)
-    shown = [m for m in map(measurements.by_name, over.names) if _changed(changes, m.name)]
-    head = [f"minus {reference}, {len(over.figures)} seeds [95 % over seeds]", *changes]
-    body = [[m.title, *(change(of_arm[m.name]) for of_arm in changes.values())] for m in shown]
-    lines = _aligned([head, *body])
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    shown = [measurements.by_name(name) for name in over.measured()]
+    width = width or shutil.get_terminal_size((120, 24)).columns
+    title = f"minus {reference} over {len(over.figures)} seeds [95 % over seeds]"
 
+    def cell(arm: str, name: str) -> str:
+        found = changes[arm][name]
+        fewer = f" ({found.seeds} of them)" if 0 < found.seeds < len(over.figures) else ""
+        return change(found) + fewer
 
-def _changed(changes: Mapping[str, Mapping[str, Change]], name: str) -> bool:
-    return any(of_arm[name].seeds for of_arm in changes.values())
+    body = [[m.title, *(cell(arm, m.name) for arm in changes)] for m in shown]
+    lines = _aligned([[title, *changes], *body])
+    longest = max(map(len, lines))
+    if longest <= width:
+        return "\n".join([lines[0], "-" * longest, *lines[1:]])
+    blocks = [
+        "\n".join([m.title, *_aligned([[f"  {arm}", cell(arm, m.name)] for arm in changes])])
+        for m in shown
+    ]
+    return f"{title}\n\n" + "\n\n".join(blocks)
 
 
 def _cell(estimate: Estimate) -> str:

@@ -134,11 +134,12 @@ def _check(settings: Promot) -> None:
             ) from error
         asked.append({one.prompt for task in in_context.tasks for one in task.examples(data)})
     of_curves, of_figures = asked
-    if settings.test_split != "validation" and of_curves and of_curves <= of_figures:
-        raise UserError(
-            f"Promot.suite = {settings.suite!r}: what its `load` gives for split='validation' is "
-            "also in what it gives for split='test', so that figures would be of queries that "
-            "settings are chosen on; give each split its own"
+    if not of_curves or not of_figures:
+        raise UserError(f"Promot.suite = {settings.suite!r} asks nothing")
+    if settings.test_split != "validation" and of_curves <= of_figures:
+        _say(
+            f"warning: all that the suite {settings.suite!r} asks of split='validation' it asks of "
+            "split='test' too, so that figures are of queries that settings may be chosen on"
         )
     if settings.grounding_data is not None:
         suites.get("grounding").load(settings.grounding_data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import gin
@@ -71,7 +70,11 @@ def compare(settings: Promot, model_dir: str) -> str:
     first = grounding[settings.seeds[0]]
     tables = [render(first.estimates)] if first.estimates else []
     if first.estimates and len(grounding) > 1:
-        over = _grounding_over_seeds(grounding)
+        over = OverSeeds.of(
+            [m.name for m in measurements.MAIN],
+            {seed: (found.estimates, found.differences) for seed, found in grounding.items()},
+            retention.REFERENCES,
+        )
         title = f"Following its context, over {len(grounding)} seeds"
         figures = dataclasses.replace(
             figures,
@@ -91,23 +94,6 @@ def _grounding(folder: pathlib.Path, settings: Promot) -> dict[int, Results]:
         rows = rows_of(folder, seed) if settings.grounding_data else []
         found[seed] = build([row for row in rows if row["suite"] == "grounding"])
     return found
-
-
-def _grounding_over_seeds(grounding: Mapping[int, Results]) -> OverSeeds:
-    arms = {arm for of_seed in grounding.values() for arm in of_seed.estimates}
-    return OverSeeds(
-        names=[m.name for m in measurements.MAIN],
-        figures={seed: of_seed.estimates for seed, of_seed in grounding.items()},
-        differences={
-            reference: {
-                seed: of_seed.differences[reference]
-                for seed, of_seed in grounding.items()
-                if reference in of_seed.differences
-            }
-            for reference in retention.REFERENCES
-            if reference in arms
-        },
-    )
 
 
 def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:

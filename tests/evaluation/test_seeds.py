@@ -10,14 +10,18 @@ from kaft_promot.evaluation.seeds import OverSeeds, mean_change
 from kaft_promot.evaluation.statistics import Estimate, paired_difference
 
 NAME = "controllability_strict"
+NONE = Estimate(value=None, low=None, high=None, n=0)
 
 
 @given(st.lists(st.floats(-0.1, 0.1), min_size=2, max_size=9))
 def test_the_interval_over_seeds_is_students(values):
     change = mean_change(values)
     assert change.seeds == len(values)
-    found = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    if min(values) == max(values):
+        assert change.low is change.high is None  # says nothing of how seeds vary
+        return
     if max(values) - min(values) > 1e-6:  # scipy warns of what it cannot tell apart
+        found = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
         assert change.low == pytest.approx(max(-1.0, found.low), abs=1e-9)
         assert change.high == pytest.approx(min(1.0, found.high), abs=1e-9)
     assert change.low <= change.value <= change.high
@@ -33,21 +37,25 @@ def test_one_seed_has_no_interval_and_none_no_value():
 
 def over_seeds():
     """Three seeds: kaft +0.1, +0.2, +0.3 above the base; lora in the last seed alone, and below."""
-    base, figures, differences = [0.0] * 8 + [1.0] * 2, {}, {}
+    base, per_seed = [0.0] * 8 + [1.0] * 2, {}
     for seed, right in enumerate((3, 4, 5)):
         outcomes = {"base": base, "kaft": [1.0] * right + [0.0] * (10 - right)}
         if seed == 2:
             outcomes["lora"] = [0.0] * 10
-        figures[seed] = {
-            arm: {NAME: Estimate(value=sum(values) / 10, low=0.0, high=1.0, n=10)}
+        figures = {
+            arm: {
+                NAME: Estimate(value=sum(values) / 10, low=0.0, high=1.0, n=10),
+                "reading_em": NONE,
+            }
             for arm, values in outcomes.items()
         }
-        differences[seed] = {
-            arm: {NAME: paired_difference(values, base)}
+        differences = {
+            arm: {NAME: paired_difference(values, base), "reading_em": NONE}
             for arm, values in outcomes.items()
             if arm != "base"
         }
-    return OverSeeds(names=[NAME], figures=figures, differences={"base": differences})
+        per_seed[seed] = figures, {"base": differences}
+    return OverSeeds.of([NAME, "reading_em"], per_seed, ["base", "finetune"])
 
 
 def test_json_has_every_seed_and_the_differences_over_them():
@@ -74,9 +82,14 @@ def test_json_has_every_seed_and_the_differences_over_them():
 
 def test_tables_for_people():
     over = over_seeds()
-    lines = table.render_changes(over, "base").splitlines()
-    assert lines[0].split() == "minus base, 3 seeds [95 % over seeds] kaft lora".split()
-    assert lines[-1].split() == "Controllability (strict) +20.0 [−4.8, +44.8] −20.0".split()
+    lines = table.render_changes(over, "base", width=120).splitlines()
+    assert lines[0].split() == "minus base over 3 seeds [95 % over seeds] kaft lora".split()
+    shown = "Controllability (strict) +20.0 [−4.8, +44.8] −20.0 (1 of them)"
+    assert lines[-1].split() == shown.split() and len(lines) == 3  # reading was not measured
+    narrow = table.render_changes(over, "base", width=50)
+    assert max(map(len, narrow.splitlines())) <= 50
+    words = "Controllability (strict) kaft +20.0 [−4.8, +44.8] lora −20.0 (1 of them)".split()
+    assert narrow.split()[-len(words) :] == words
     html = page_seeds.section("a", "Over 3 seeds", over, "<p>after</p>").html
     assert "<b>40.0</b>" in html and "30.0 to 50.0" in html and "seeds: 1" in html
     assert "+20.0" in html and "[−4.8, +44.8]" in html and html.endswith("<p>after</p>")
