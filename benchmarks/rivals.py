@@ -1,7 +1,8 @@
 """Times two programs in turn, each in a process of its own, and prints their ratio.
 
 A worker is a script that, started with a name, prepares itself, prints `ready`, does one piece of
-work for each line it reads, answers with the seconds it took, and at the end with its peak memory.
+work for each line it reads, answers with the seconds it took and the page faults (how often the
+system had to hand out memory), and at the end with its peak memory.
 Taking turns lets both see the same noise of the machine; processes of their own give each its own
 threads and memory.
 """
@@ -77,12 +78,13 @@ class Worker:
                 return line.removeprefix(f"{what} ").strip()
         raise SystemExit(f"a benchmark worker ended early: {self._process.args}")
 
-    def work(self) -> float:
-        """Seconds of one piece of work."""
+    def work(self) -> tuple[float, int]:
+        """Seconds and page faults of one piece of work."""
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
-        return float(self._read("seconds"))
+        seconds, faults = self._read("took").split()
+        return float(seconds), int(faults)
 
     def close(self) -> float:
         """Ends the worker; returns its peak memory in GB."""
@@ -105,15 +107,19 @@ def serve(work: Callable[[], None], warm_up: int = 2) -> None:
     print("ready .", flush=True)
     for _ in sys.stdin:
         work()
-        start = time.perf_counter()
+        start, before = time.perf_counter(), _usage().ru_minflt
         work()
-        print(f"seconds {time.perf_counter() - start}", flush=True)
-    # Linux counts in KiB.
-    print(f"peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}", flush=True)
+        seconds = time.perf_counter() - start
+        print(f"took {seconds} {_usage().ru_minflt - before}", flush=True)
+    print(f"peak {_usage().ru_maxrss * 1024 / 1e9}", flush=True)  # Linux counts in KiB
+
+
+def _usage() -> resource.struct_rusage:
+    return resource.getrusage(resource.RUSAGE_SELF)
 
 
 def compare(what: str, script: str, names: dict[str, str], rounds: int, unit: str) -> None:
-    """Prints seconds (median, range), peak memory, and each rival's seconds over the first's.
+    """Prints seconds (median, range), page faults (median), peak memory, and ratios of seconds.
 
     Args:
       what: the heading.
@@ -124,16 +130,22 @@ def compare(what: str, script: str, names: dict[str, str], rounds: int, unit: st
     """
     workers = {name: Worker(python, script, name) for name, python in names.items()}
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    faults: dict[str, list[int]] = {name: [] for name in names}
     for _ in range(rounds):
         for name, worker in workers.items():
-            seconds[name].append(worker.work())
+            took, faulted = worker.work()
+            seconds[name].append(took)
+            faults[name].append(faulted)
     print(f"\n{what} ({rounds} interleaved rounds)")
-    print(f"{'':32}{'s/' + unit + ' median':>16}{'min':>8}{'max':>8}{'peak GB':>9}  ratio to ours")
+    print(
+        f"{'':32}{'s/' + unit + ' median':>16}{'min':>8}{'max':>8}{'faults':>9}{'peak GB':>9}"
+        "  ratio to the first"
+    )
     ours = seconds[next(iter(names))]
     for name, values in seconds.items():
         pairs = sorted(theirs / mine for theirs, mine in zip(values, ours, strict=True))
         ratio = f"{statistics.median(pairs):.2f} [{pairs[0]:.2f}, {pairs[-1]:.2f}]"
         print(
             f"{name:32}{statistics.median(values):16.3f}{min(values):8.3f}{max(values):8.3f}"
-            f"{workers[name].close():9.2f}  {ratio}"
+            f"{statistics.median(faults[name]):9.0f}{workers[name].close():9.2f}  {ratio}"
         )

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping
 
 VARIABLE, TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+_HEAPS = "glibc.malloc.arena_max"
 _STARTED_ANEW = "KAFT_PROMOT_STARTED_ANEW"
 _MODE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _GLIBC = (2, 35)
@@ -53,9 +54,17 @@ def are_given_on_request() -> bool:
 
 
 def environment_with_huge_pages(environment: Mapping[str, str]) -> dict[str, str] | None:
-    """The environment in which a process asks for large pages, or None where it says already."""
+    """The environment in which a process asks for large pages, or None where it says already.
+
+    It also has no more heaps than cores, unless it says how many: glibc makes up to eight a core,
+    each keeps what its threads have freed, and large pages round each of them up. On two cores a
+    short ProMoT run had its peak at 1.31 GB in place of 1.42.
+    """
     tunables = environment.get(VARIABLE, "")
     if TUNABLE in tunables:
         return None
-    asked = f"{TUNABLE}=1"
-    return {**environment, VARIABLE: f"{tunables}:{asked}" if tunables else asked}
+    asked = [tunables] if tunables else []
+    asked.append(f"{TUNABLE}=1")
+    if _HEAPS not in tunables:
+        asked.append(f"{_HEAPS}={max(2, os.cpu_count() or 2)}")
+    return {**environment, VARIABLE: ":".join(asked)}
