@@ -2,9 +2,9 @@
 
 A step on a CPU takes and gives back hundreds of megabytes, which the kernel hands out zeroed, a
 page at a time: with pages of 4 KiB that is 200,000 interruptions a step, with pages of 2 MiB some
-hundreds (`benchmarks/bench_train_step.py` times both). Many Linux distributions give large pages
-only to those who ask, and glibc asks, since version 2.35, when a variable of the environment says
-so as a process starts.
+hundreds (`benchmarks/bench_train_step.py` shows both). Linux can be set to give large pages only to
+those who ask, and glibc asks, since version 2.35, when a variable of the environment says so as a
+process starts.
 """
 
 from __future__ import annotations
