@@ -40,7 +40,7 @@ def interval(estimate: Estimate) -> str:
 def change(found: Change) -> str:
     """Mean over seeds in percentage points, with its interval: `+3.1 [−0.2, +6.4]`.
 
-    Without an interval where there is one seed.
+    Without an interval where it has none.
     """
     ends = "" if found.low is None else f" [{points(found.low)}, {points(found.high)}]"
     return points(found.value) + ends
