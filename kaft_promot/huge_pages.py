@@ -56,8 +56,8 @@ def are_given_on_request() -> bool:
 def environment_with_huge_pages(environment: Mapping[str, str]) -> dict[str, str] | None:
     """The environment in which a process asks for large pages, or None where it says already.
 
-    It also has no more of glibc's heaps than cores, unless it says how many: by default there are up
-    to eight a core, and each keeps what its threads have freed. On two cores the peak of a short
+    It also has no more of glibc's heaps than cores, unless it says how many: by default there are
+    up to eight a core, and each keeps what its threads have freed. On two cores the peak of a short
     ProMoT run was 1.34 GB in place of 1.46.
     """
     tunables = environment.get(VARIABLE, "")
