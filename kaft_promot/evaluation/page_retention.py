@@ -132,7 +132,7 @@ def _seeds(tables: Mapping[int, Scores], seed: int) -> Section:
     return page_seeds.section(
         "retention-seeds",
         f"What it can still do, over {len(tables)} seeds",
-        over_seeds(tables, seed),
+        over_seeds(tables),
         f"<ul>{items}</ul>" if items else "",
     )
 

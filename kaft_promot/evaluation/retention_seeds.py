@@ -31,28 +31,9 @@ def tables_of(rows: Iterable[Row], target: str) -> dict[int, Scores]:
     return {seed: Scores(of_seed, target) for seed, of_seed in per_seed.items()}
 
 
-def over_seeds(tables: Mapping[int, Scores], seed: int = 0) -> OverSeeds:
-    """The retention figures of several seeds.
-
-    Args:
-      tables: seed -> its scores.
-      seed: of the bootstrap.
-    """
-    return OverSeeds.of(
-        NAMES,
-        {
-            number: (
-                {arm: table.estimates(arm, seed) for arm in table.arms},
-                {
-                    reference: differences(table, reference, seed)
-                    for reference in REFERENCES
-                    if reference in table.arms
-                },
-            )
-            for number, table in tables.items()
-        },
-        REFERENCES,
-    )
+def over_seeds(tables: Mapping[int, Scores]) -> OverSeeds:
+    """The retention figures of several seeds: seed -> its scores."""
+    return OverSeeds.of(NAMES, tables, differences, REFERENCES)
 
 
 def claims(table: Scores, seed: int = 0) -> dict[str, bool]:

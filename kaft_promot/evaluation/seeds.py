@@ -12,8 +12,8 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from scipy.special import stdtrit
 
@@ -21,6 +21,19 @@ from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.statistics import LEVEL, Estimate
 
 Estimates = Mapping[str, Mapping[str, Estimate]]
+_ROUNDING = 1e-9  # seeds whose differences are no further apart agree
+
+
+class Scores(Protocol):
+    """The scores of one seed: `grounding.Scores`, `retention.Scores`."""
+
+    arms: list[str]
+
+    def estimates(self, arm: str) -> Mapping[str, Estimate]:
+        """Every figure of one arm, by name."""
+
+
+S = TypeVar("S", bound=Scores)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,10 +49,6 @@ class Spread:
     median: float | None
     maximum: float | None
     seeds: int
-
-    def to_json(self) -> dict[str, Any]:
-        """`{"minimum", "median", "maximum", "seeds"}`."""
-        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,28 +90,33 @@ class OverSeeds:
     def of(
         cls,
         names: Sequence[str],
-        per_seed: Mapping[int, tuple[Estimates, Mapping[str, Estimates]]],
+        tables: Mapping[int, S],
+        differences: Callable[[S, str], Estimates],
         references: Sequence[str],
     ) -> OverSeeds:
-        """From each seed's own figures.
+        """From each seed's scores.
 
         Args:
           names: the measurements.
-          per_seed: seed -> (arm -> name -> estimate, reference -> arm -> name -> difference).
+          tables: seed -> its scores.
+          differences: scores, reference arm -> arm -> name -> paired difference to it.
           references: arms to tell the differences to, where a seed has them.
         """
+        of_reference = {
+            reference: {
+                seed: differences(table, reference)
+                for seed, table in tables.items()
+                if reference in table.arms
+            }
+            for reference in references
+        }
         return cls(
             names=names,
-            figures={seed: estimates for seed, (estimates, _) in per_seed.items()},
-            differences={
-                reference: {
-                    seed: differences[reference]
-                    for seed, (_, differences) in per_seed.items()
-                    if reference in differences
-                }
-                for reference in references
-                if any(reference in differences for _, differences in per_seed.values())
+            figures={
+                seed: {arm: table.estimates(arm) for arm in table.arms}
+                for seed, table in tables.items()
             },
+            differences={name: found for name, found in of_reference.items() if found},
         )
 
     def measured(self) -> list[str]:
@@ -133,15 +147,24 @@ class OverSeeds:
 
         Returns:
           `{"figures": {SEED: {ARM: {NAME: {"value", "low", "high", "n"}}}}, "differences":
-          {REFERENCE: {ARM: {NAME: {"value", "low", "high", "seeds"}}}}}`, as fractions.
+          {REFERENCE: {ARM: {NAME: {"value", "low", "high", "seeds"}}}}, "differences_of_seeds":
+          {REFERENCE: {SEED: {ARM: {NAME: figure}}}}}`, as fractions. A single seed's difference has
+          `p_value`, `wins` and `losses` too, and its interval is over examples.
         """
-        return {
-            "figures": {
+
+        def plain(per_seed: Mapping[int, Estimates]) -> dict[str, Any]:
+            return {
                 str(seed): {
                     arm: {name: of_arm[name].to_json() for name in self.names}
                     for arm, of_arm in of_seed.items()
                 }
-                for seed, of_seed in self.figures.items()
+                for seed, of_seed in per_seed.items()
+            }
+
+        return {
+            "figures": plain(self.figures),
+            "differences_of_seeds": {
+                reference: plain(per_seed) for reference, per_seed in self.differences.items()
             },
             "differences": {
                 reference: {
@@ -172,7 +195,7 @@ def mean_change(values: Sequence[float]) -> Change:
     if not seeds:
         return Change(value=None, low=None, high=None, seeds=0)
     mean = statistics.fmean(values)
-    if min(values) == max(values):
+    if max(values) - min(values) < _ROUNDING:
         return Change(value=mean, low=None, high=None, seeds=seeds)
     quantile = float(stdtrit(seeds - 1, (1 + LEVEL) / 2))
     half_width = quantile * statistics.stdev(values) / seeds**0.5

@@ -33,18 +33,14 @@ def render(
         [m.title, *(_cell(of_arm[m.name]) for of_arm in estimates.values()), _n(estimates, m.name)]
         for m in shown
     ]
-    lines = _aligned([head, *body])
-    if max(map(len, lines)) <= width:
-        rule = "-" * max(map(len, lines))
-        return "\n".join([lines[0], rule, *_grouped(lines[1:], [m.group for m in shown])])
-    blocks = []
-    for m in shown:
-        cells = [
+    blocks = [
+        [
             [f"  {arm}", _cell(of_arm[m.name]), f"n = {of_arm[m.name].n}"]
             for arm, of_arm in estimates.items()
         ]
-        blocks.append("\n".join([m.title, *_aligned(cells)]))
-    return "percent [95 % interval]\n\n" + "\n\n".join(blocks)
+        for m in shown
+    ]
+    return _fitted([head, *body], blocks, [m.group for m in shown], width)
 
 
 def render_changes(over: OverSeeds, reference: str, width: int | None = None) -> str:
@@ -66,15 +62,24 @@ def render_changes(over: OverSeeds, reference: str, width: int | None = None) ->
         return change(found) + fewer
 
     body = [[m.title, *(cell(arm, m.name) for arm in changes)] for m in shown]
-    lines = _aligned([[title, *changes], *body])
+    blocks = [[[f"  {arm}", cell(arm, m.name)] for arm in changes] for m in shown]
+    return _fitted([[title, *changes], *body], blocks, [m.group for m in shown], width)
+
+
+def _fitted(
+    cells: Sequence[Sequence[str]],
+    blocks: Sequence[Sequence[Sequence[str]]],
+    groups: Sequence[str],
+    width: int,
+) -> str:
+    """The table of `cells` (a head, then lines in groups) where it fits, else a block a line."""
+    lines = _aligned(cells)
     longest = max(map(len, lines))
     if longest <= width:
-        return "\n".join([lines[0], "-" * longest, *lines[1:]])
-    blocks = [
-        "\n".join([m.title, *_aligned([[f"  {arm}", cell(arm, m.name)] for arm in changes])])
-        for m in shown
-    ]
-    return f"{title}\n\n" + "\n\n".join(blocks)
+        return "\n".join([lines[0], "-" * longest, *_grouped(lines[1:], groups)])
+    titles = [line[0] for line in cells]
+    texts = ["\n".join([title, *_aligned(b)]) for title, b in zip(titles[1:], blocks, strict=True)]
+    return "\n\n".join([titles[0], *texts])
 
 
 def _cell(estimate: Estimate) -> str:

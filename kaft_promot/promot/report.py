@@ -9,7 +9,9 @@ from typing import Any
 import gin
 
 from kaft_promot.evaluation import (
-    measurements,
+    grounding as grounding_lib,
+)
+from kaft_promot.evaluation import (
     page_retention,
     page_seeds,
     retention,
@@ -20,6 +22,7 @@ from kaft_promot.evaluation import (
 )
 from kaft_promot.evaluation.page import Section
 from kaft_promot.evaluation.report import Results, build, write_html, write_results
+from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.seeds import OverSeeds
 from kaft_promot.evaluation.table import render, render_changes
 from kaft_promot.promot.experiment import CURVES, ROWS, rows_of, run
@@ -66,16 +69,17 @@ def compare(settings: Promot, model_dir: str) -> str:
     folder = pathlib.Path(model_dir)
     run(folder, settings)
     figures = figures_of(folder, settings)
-    grounding = _grounding(folder, settings)
-    first = grounding[settings.seeds[0]]
+    grounded = {seed: _grounded(folder, settings, seed) for seed in settings.seeds}
+    first = build(grounded[settings.seeds[0]])
     tables = [render(first.estimates)] if first.estimates else []
-    if first.estimates and len(grounding) > 1:
+    if first.estimates and len(grounded) > 1:
         over = OverSeeds.of(
-            [m.name for m in measurements.MAIN],
-            {seed: (found.estimates, found.differences) for seed, found in grounding.items()},
+            grounding_lib.MAIN_NAMES,
+            {seed: grounding_lib.Scores(rows) for seed, rows in grounded.items()},
+            grounding_lib.differences,
             retention.REFERENCES,
         )
-        title = f"Following its context, over {len(grounding)} seeds"
+        title = f"Following its context, over {len(grounded)} seeds"
         figures = dataclasses.replace(
             figures,
             sections=[page_seeds.section("grounding-seeds", title, over), *figures.sections],
@@ -87,13 +91,10 @@ def compare(settings: Promot, model_dir: str) -> str:
     return "\n\n".join([*tables, figures.table, str(report)])
 
 
-def _grounding(folder: pathlib.Path, settings: Promot) -> dict[int, Results]:
-    """Each seed's grounding figures; without an arm where no grounding was asked."""
-    found = {}
-    for seed in settings.seeds:
-        rows = rows_of(folder, seed) if settings.grounding_data else []
-        found[seed] = build([row for row in rows if row["suite"] == "grounding"])
-    return found
+def _grounded(folder: pathlib.Path, settings: Promot, seed: int) -> list[Row]:
+    """A seed's rows on grounding; none where it was not asked."""
+    rows = rows_of(folder, seed) if settings.grounding_data else []
+    return [row for row in rows if row["suite"] == "grounding"]
 
 
 def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:

@@ -46,7 +46,8 @@ class Promot:
       curve_examples: target examples, and queries of each in-context task, of these measurements.
       select: which checkpoint of an arm the figures are of: 'last' (all arms after as many steps)
         or 'best' on the target's validation split.
-      suite: evaluation suite of in-context tasks that no arm is tuned on.
+      suite: evaluation suite of in-context tasks that no arm is tuned on, with queries of their own
+        for each `split` (a run warns where they are the same).
       suite_module: a module of the user's own that registers the suite.
       suite_data: what that suite reads, besides `split` and, for the curves, `queries`: see
         `suite_arguments`.

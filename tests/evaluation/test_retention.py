@@ -296,7 +296,7 @@ def test_over_seeds(rows):
     assert list(per_seed) == [2, 4] and list(seeds.by_seed(rows)) == [0]
     over = retention_seeds.over_seeds(retention_seeds.tables_of(everything, CLAIMS))
     spread = over.spreads()["promot"][TARGET]
-    assert spread.to_json() == {"minimum": 0.0, "median": 0.375, "maximum": 0.75, "seeds": 2}
+    assert spread == seeds.Spread(minimum=0.0, median=0.375, maximum=0.75, seeds=2)
     assert over.figures == {seed: measure(of_seed, CLAIMS) for seed, of_seed in per_seed.items()}
     change = over.changes("finetune")["promot"][TARGET]  # 0 in seed 4, -0.75 in seed 2
     assert change.value == -0.375 and change.seeds == 2

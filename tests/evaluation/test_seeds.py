@@ -17,7 +17,7 @@ NONE = Estimate(value=None, low=None, high=None, n=0)
 def test_the_interval_over_seeds_is_students(values):
     change = mean_change(values)
     assert change.seeds == len(values)
-    if min(values) == max(values):
+    if max(values) - min(values) < 1e-9:
         assert change.low is change.high is None  # says nothing of how seeds vary
         return
     if max(values) - min(values) > 1e-6:  # scipy warns of what it cannot tell apart
@@ -35,27 +35,33 @@ def test_one_seed_has_no_interval_and_none_no_value():
     assert (none.value, none.seeds) == (None, 0) and formatting.change(none) == "–"
 
 
+class Scores:
+    """Scores of one seed: arm -> outcome of each example."""
+
+    def __init__(self, outcomes):
+        self.arms, self.outcomes = list(outcomes), outcomes
+
+    def estimates(self, arm):
+        value = sum(self.outcomes[arm]) / 10
+        return {NAME: Estimate(value=value, low=0.0, high=1.0, n=10), "reading_em": NONE}
+
+
+def differences(scores, reference):
+    base = scores.outcomes[reference]
+    return {
+        arm: {NAME: paired_difference(values, base), "reading_em": NONE}
+        for arm, values in scores.outcomes.items()
+        if arm != reference
+    }
+
+
 def over_seeds():
     """Three seeds: kaft +0.1, +0.2, +0.3 above the base; lora in the last seed alone, and below."""
-    base, per_seed = [0.0] * 8 + [1.0] * 2, {}
-    for seed, right in enumerate((3, 4, 5)):
-        outcomes = {"base": base, "kaft": [1.0] * right + [0.0] * (10 - right)}
-        if seed == 2:
-            outcomes["lora"] = [0.0] * 10
-        figures = {
-            arm: {
-                NAME: Estimate(value=sum(values) / 10, low=0.0, high=1.0, n=10),
-                "reading_em": NONE,
-            }
-            for arm, values in outcomes.items()
-        }
-        differences = {
-            arm: {NAME: paired_difference(values, base), "reading_em": NONE}
-            for arm, values in outcomes.items()
-            if arm != "base"
-        }
-        per_seed[seed] = figures, {"base": differences}
-    return OverSeeds.of([NAME, "reading_em"], per_seed, ["base", "finetune"])
+    base = [0.0] * 8 + [1.0] * 2
+    outcomes = [{"base": base, "kaft": [1.0] * n + [0.0] * (10 - n)} for n in (3, 4, 5)]
+    outcomes[2]["lora"] = [0.0] * 10
+    tables = {seed: Scores(of_seed) for seed, of_seed in enumerate(outcomes)}
+    return OverSeeds.of([NAME, "reading_em"], tables, differences, ["base", "finetune"])
 
 
 def test_json_has_every_seed_and_the_differences_over_them():
@@ -65,6 +71,9 @@ def test_json_has_every_seed_and_the_differences_over_them():
         0.4,
         0.5,
     ]
+    assert set(found["differences"]) == {"base"}  # no seed has a finetune
+    single = found["differences_of_seeds"]["base"]["1"]["kaft"][NAME]
+    assert single == paired_difference([1.0] * 4 + [0.0] * 6, [0.0] * 8 + [1.0] * 2).to_json()
     of_base = found["differences"]["base"]
     assert of_base["kaft"][NAME] == {
         "value": pytest.approx(0.2),
