@@ -7,7 +7,7 @@ T5 1.1 with embed 256, 4 + 4 layers, 8 heads of 32, MLP 1024, vocabulary 8,192; 
 
 Both are timed with the batch as a whole and in 4 parts whose gradients are summed (one update all
 the same): with eight rows at a time the activations are a quarter as large. And both with small
-pages of memory and with large ones, which the command `kaft-promot` gives itself.
+pages of memory and with huge ones, which the command `kaft-promot` gives itself.
 
 The last line is a floor: the step's multiplications alone, as JAX's products of large matrices.
 """

@@ -38,14 +38,14 @@ def pythons(workers: Iterable[str]) -> dict[str, str]:
     if theirs is None:
         print("no PyTorch here: set BENCH_TORCH_PYTHON to a Python with torch and transformers")
     if not are_given_on_request():
-        print("this system gives no large pages on request: all workers have what it gives")
+        print("this system gives no huge pages on request: all workers have what it gives")
         workers = [name for name in workers if not name.endswith((SMALL, LARGE))]
     found = {name: theirs if name.startswith(THEIRS) else sys.executable for name in workers}
     return {name: python for name, python in found.items() if python is not None}
 
 
 def _environment(name: str) -> dict[str, str]:
-    """A worker's: with large pages of memory or without.
+    """A worker's: with huge pages of memory or without.
 
     Ours get them, as the command `kaft-promot` does; others, and those whose name ends in SMALL or
     LARGE, what that says.
@@ -98,9 +98,8 @@ class Worker:
 def serve(work: Callable[[], None], warm_up: int = 2) -> None:
     """The worker's side: warms up, then works whenever a line arrives.
 
-    Each time it works once before it is timed: after a pause the first piece takes longer (with
-    large pages a whole-batch training step 2.2 s in place of 1.5), which says nothing of a program
-    that goes on working.
+    Each time it works once before it is timed: after a pause the first piece takes longer, which
+    says nothing of a program that goes on working.
     """
     for _ in range(warm_up):
         work()

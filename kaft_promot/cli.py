@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def console() -> int:
-    """The command `kaft-promot`: `main` in a process whose memory comes in large pages."""
+    """The command `kaft-promot`: `main` in a process whose memory comes in huge pages."""
     use_huge_pages()
     return main()
 

@@ -1,10 +1,11 @@
-"""Large pages of memory for the arrays of a process, where the system gives them on request.
+"""Huge pages of memory for the arrays of a process, where the system gives them on request.
 
-A step on a CPU takes and gives back hundreds of megabytes, which the kernel hands out zeroed, a
-page at a time: with pages of 4 KiB that is 200,000 interruptions a step, with pages of 2 MiB some
-hundreds (`benchmarks/bench_train_step.py` shows both). Linux can be set to give large pages only to
-those who ask, and glibc asks, since version 2.35, when a variable of the environment says so as a
-process starts.
+A step on a CPU takes and gives back hundreds of megabytes, which the kernel hands out zeroed, one
+page fault at a time: pages of 2 MiB in place of 4 KiB make them some hundred times fewer
+(`benchmarks/bench_train_step.py` counts them). Linux can be set to give such transparent huge pages
+only to those who ask (kernel.org, admin-guide/mm/transhuge), and glibc asks, since version 2.35,
+when a tunable in the environment says so as a process starts (its manual, "Memory Allocation
+Tunables").
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ import sys
 from collections.abc import Mapping
 
 VARIABLE, TUNABLE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
-_HEAPS = "glibc.malloc.arena_max"
+_ARENAS = "glibc.malloc.arena_max"
 _STARTED_ANEW = "KAFT_PROMOT_STARTED_ANEW"
 _MODE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _GLIBC = (2, 35)
 
 
 def use_huge_pages() -> None:
-    """Starts this process anew, once, so that its memory comes in large pages; else does nothing.
+    """Starts this process anew, once, so that its memory comes in huge pages; else does nothing.
 
     Nothing happens where the system has no such pages, gives them unasked or cannot be asked, and
     where the environment's GLIBC_TUNABLES already has a `glibc.malloc.hugetlb` (0 declines them).
@@ -42,7 +43,7 @@ def use_huge_pages() -> None:
 
 
 def are_given_on_request() -> bool:
-    """Whether this system gives large pages to processes that ask for them as they start."""
+    """Whether this system gives huge pages to processes that ask for them as they start."""
     if sys.platform != "linux":
         return False
     try:
@@ -54,17 +55,17 @@ def are_given_on_request() -> bool:
 
 
 def environment_with_huge_pages(environment: Mapping[str, str]) -> dict[str, str] | None:
-    """The environment in which a process asks for large pages, or None where it says already.
+    """The environment in which a process asks for huge pages, or None where it says already.
 
-    It also has no more of glibc's heaps than cores, unless it says how many: by default there are
-    up to eight a core, and each keeps what its threads have freed. On two cores the peak of a short
-    ProMoT run was 1.34 GB in place of 1.46; a training step took 2 to 3 % longer.
+    It also has no more of glibc's arenas than cores, unless it says how many: by default there are
+    up to eight a core, and each keeps what its threads have freed. A training step takes slightly
+    longer for it, and the peak is lower.
     """
     tunables = environment.get(VARIABLE, "")
     if TUNABLE in tunables:
         return None
     asked = [tunables] if tunables else []
     asked.append(f"{TUNABLE}=1")
-    if _HEAPS not in tunables:
-        asked.append(f"{_HEAPS}={max(2, os.cpu_count() or 2)}")
+    if _ARENAS not in tunables:
+        asked.append(f"{_ARENAS}={max(2, os.cpu_count() or 2)}")
     return {**environment, VARIABLE: ":".join(asked)}

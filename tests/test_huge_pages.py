@@ -1,4 +1,4 @@
-"""The command's process gets its memory in large pages where the system gives them on request."""
+"""The command's process gets its memory in huge pages where the system gives them on request."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from kaft_promot import cli, huge_pages
 from kaft_promot.huge_pages import are_given_on_request, environment_with_huge_pages
 
 on_request = pytest.mark.skipif(
-    not are_given_on_request(), reason="needs a Linux that gives large pages on request"
+    not are_given_on_request(), reason="needs a Linux that gives huge pages on request"
 )
 PLAIN = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
 SCRIPT = """
@@ -21,23 +21,23 @@ from kaft_promot.huge_pages import use_huge_pages
 use_huge_pages()
 memory = b"1" * (64 << 20)
 with open("/proc/self/smaps_rollup") as lines:
-    large = next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages"))
-print(large, [name for name in os.environ if "ANEW" in name], sys.argv[1:])
+    huge = next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages"))
+print(huge, [name for name in os.environ if "ANEW" in name], sys.argv[1:])
 """
 
 
 def run(environment, script=SCRIPT):
-    """How many processes started, kilobytes of large pages, and what else was printed."""
+    """How many processes started, kilobytes of huge pages, and what else was printed."""
     command = [sys.executable, "-c", script, "a b", "é"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
         *started, last = child.stdout.read().splitlines()
     assert child.returncode == 0
     assert set(map(int, started)) == {child.pid}  # so that signals reach it
-    large, rest = last.split(" ", 1)
-    return len(started), int(large), rest
+    huge, rest = last.split(" ", 1)
+    return len(started), int(huge), rest
 
 
-def test_large_pages_are_asked_for_beside_what_the_environment_has(monkeypatch):
+def test_huge_pages_are_asked_for_beside_what_the_environment_has(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     asked = environment_with_huge_pages
     assert asked({"HOME": "/h"}) == {
@@ -95,9 +95,9 @@ def test_the_command_starts_anew_before_it_does_anything(monkeypatch):
 
 
 @on_request
-def test_a_process_starts_anew_once_and_gets_large_pages():
-    processes, large, rest = run(PLAIN)
-    assert processes == 2 and large > 0
+def test_a_process_starts_anew_once_and_gets_huge_pages():
+    processes, huge, rest = run(PLAIN)
+    assert processes == 2 and huge > 0
     assert rest == "[] ['a b', 'é']"  # children do not inherit the mark
     assert run(PLAIN | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"})[:2] == (1, 0)
 
