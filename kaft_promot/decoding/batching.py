@@ -37,16 +37,17 @@ class Group(NamedTuple):
     batch_size: int
 
 
-def group_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[Group]:
+def group_by_length(lengths: Sequence[int], batch_size: int, parts: int = 1) -> Iterator[Group]:
     """Cuts rows, longest first (of equals in their order), into batches.
 
     Every batch has `batch_size` rows, the last one padded; where all rows fit into one, that one
     has the least power of two (8 at least) that holds them, so that one question costs no full
-    batch.
+    batch. Either is rounded up to a multiple of `parts`.
     """
     order = np.argsort(-np.asarray(lengths, np.int64), kind="stable")
     if len(order) < batch_size:
         batch_size = bucket_length(len(order), smallest=MIN_BATCH, largest=batch_size)
+    batch_size += -batch_size % parts
     for start in range(0, len(order), batch_size):
         yield Group(order[start : start + batch_size], batch_size)
 

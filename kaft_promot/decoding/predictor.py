@@ -13,12 +13,13 @@ import numpy as np
 import tqdm
 
 from kaft_promot.decoding import programs
-from kaft_promot.decoding.batching import bucket_length, group_by_length, pad
+from kaft_promot.decoding.batching import Group, bucket_length, group_by_length, pad
 from kaft_promot.decoding.beam import Penalty, check_beam_options
 from kaft_promot.decoding.loop import EOS_ID, PAD_ID
 from kaft_promot.errors import UserError
-from kaft_promot.models import T5Config
+from kaft_promot.models import T5Config, logical_axes
 from kaft_promot.scale.memory import give_back_memory
+from kaft_promot.scale.mesh import batch_sharding, local_mesh, param_shardings, row_parts
 
 if TYPE_CHECKING:
     from kaft_promot.feeding.vocabulary import Vocabulary
@@ -45,13 +46,16 @@ class Predictor:
     their number is logged as a warning and added to `truncated`; with `on_long_input='error'` they
     are a UserError instead, before anything is decoded. Targets to score are never cut.
 
+    The devices of `scale.mesh.local_mesh` share the work: each batch's rows are divided over data
+    and fsdp, parameters over fsdp and tensor, as in training.
+
     Args:
       config: the model's configuration.
       params: its parameters.
       vocabulary: a `kaft_promot.feeding.Vocabulary`.
       prefix: token ids in front of every prompt, such as a soft prompt's placeholders
         (`config.placeholder_ids()`). They cost their own positions and no padding.
-      batch_size: rows of a batch.
+      batch_size: rows of a batch, rounded up to a multiple of the parts that devices share it in.
       max_input_length: tokens of a prompt at most, end token included, `prefix` not.
       max_decode_length: tokens to make at most, end token included.
       method: 'greedy', 'sample' or 'beam' (the best hypothesis is returned).
@@ -113,7 +117,10 @@ class Predictor:
                 f"{config.vocab_size}: they do not belong together"
             )
         self.config = config
-        self.params = params
+        self._mesh = local_mesh()
+        self.params = jax.device_put(
+            params, param_shardings(params, logical_axes(params), self._mesh)
+        )
         self.vocabulary = vocabulary
         self._prefix = np.asarray(prefix, np.int32)
         if len(prefix):
@@ -176,7 +183,7 @@ class Predictor:
         lengths = [len(row) for row in inputs]
         bar = tqdm.tqdm(total=len(inputs), desc="decode", disable=not progress)
         with bar, _compilers_memory_returned():
-            for rows, batch_size in group_by_length(lengths, self.batch_size):
+            for rows, batch_size in self._groups(lengths):
                 length = bucket_length(lengths[rows[0]], largest=self.max_input_length)
                 batch_BxL = self._behind_prefix(pad([inputs[i] for i in rows], batch_size, length))
                 keys_B = None
@@ -218,7 +225,7 @@ class Predictor:
         sizes = [len(x) + len(y) for x, y in zip(inputs, outputs, strict=True)]
         bar = tqdm.tqdm(total=len(inputs), desc="score", disable=not progress)
         with bar, _compilers_memory_returned():
-            for rows, batch_size in group_by_length(sizes, self.batch_size):
+            for rows, batch_size in self._groups(sizes):
                 length = max(len(inputs[i]) for i in rows)
                 length = bucket_length(length, largest=self.max_input_length)
                 target_length = bucket_length(
@@ -227,20 +234,29 @@ class Predictor:
                 scores_B = programs.score(
                     self.config,
                     self.params,
-                    self._behind_prefix(pad([inputs[i] for i in rows], batch_size, length)),
-                    pad([outputs[i] for i in rows], batch_size, target_length),
+                    self._shared(
+                        self._behind_prefix(pad([inputs[i] for i in rows], batch_size, length))
+                    ),
+                    self._shared(pad([outputs[i] for i in rows], batch_size, target_length)),
                 )
                 scores_N[rows] = np.asarray(scores_B)[: len(rows)]
                 bar.update(len(rows))
         return scores_N
 
+    def _groups(self, lengths: Sequence[int]) -> Iterator[Group]:
+        return group_by_length(lengths, self.batch_size, row_parts(self._mesh))
+
+    def _shared(self, rows_B: np.ndarray) -> jax.Array:
+        """Rows as the mesh's devices share them."""
+        return jax.device_put(rows_B, batch_sharding(self._mesh))
+
     def _decode(self, batch_BxL: np.ndarray, keys_B: np.ndarray | None) -> np.ndarray:
-        arguments = (self.config, self.params, batch_BxL, self.max_decode_length)
+        arguments = (self.config, self.params, self._shared(batch_BxL), self.max_decode_length)
         if self.method == "beam":
             return np.asarray(programs.beam_search(*arguments, **self._beam_options).tokens[:, -1])
         if keys_B is None:
             return np.asarray(programs.greedy(*arguments).tokens)
-        key = jax.random.wrap_key_data(keys_B, impl="threefry2x32")
+        key = jax.random.wrap_key_data(self._shared(keys_B), impl="threefry2x32")
         return np.asarray(programs.sample(*arguments, key=key, **self._sampling_options).tokens)
 
     def _behind_prefix(self, batch_BxL: np.ndarray) -> np.ndarray:

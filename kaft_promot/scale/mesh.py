@@ -59,6 +59,20 @@ class MeshConfig:
         return Mesh(np.asarray(devices).reshape(data, self.fsdp, self.tensor), MESH_AXES)
 
 
+def local_mesh() -> Mesh:
+    """The mesh for what each process does by itself, such as decoding.
+
+    In a run of one process it is `MeshConfig`'s; of several, each process has a copy of the model
+    on each of its own devices.
+
+    Raises:
+      UserError: as `MeshConfig.make`.
+    """
+    if jax.process_count() == 1:
+        return MeshConfig().make()
+    return MeshConfig(data=-1, fsdp=1, tensor=1).make(jax.local_devices())
+
+
 def spec(axes: Sequence[str], shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
     """Where an array with named `axes` and `shape` lies on `mesh`.
 
@@ -111,6 +125,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of an array `[B, ...]` whose rows are divided over data and fsdp."""
+    return NamedSharding(mesh, PartitionSpec(LOGICAL_AXIS_RULES["batch"]))
+
+
+def row_parts(mesh: Mesh) -> int:
+    """In how many parts the rows of a batch are divided."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Global arrays from this process's rows of a batch, divided over data and fsdp.
 
@@ -122,7 +146,7 @@ def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Ar
       UserError: if the batch does not divide the mesh.
     """
     check_divides(batch, mesh)
-    sharding = NamedSharding(mesh, PartitionSpec(LOGICAL_AXIS_RULES["batch"]))
+    sharding = batch_sharding(mesh)
     return {
         name: jax.make_array_from_process_local_data(sharding, np.asarray(x))
         for name, x in batch.items()
@@ -131,7 +155,7 @@ def shard_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Ar
 
 def check_divides(batch: Mapping[str, np.ndarray], mesh: Mesh) -> None:
     """Raises UserError unless the rows of `batch` divide over the mesh's data and fsdp axes."""
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = row_parts(mesh)
     for name, x in batch.items():
         rows = x.shape[0] * jax.process_count()
         if rows % parts:

@@ -178,13 +178,14 @@ def test_bad_input_is_told_in_one_line(make, config, params, vocabulary):
         Predictor(config, params, big)
 
 
-@given(st.lists(st.integers(1, 500), max_size=60), st.sampled_from([1, 8, 20]))
-def test_groups_hold_every_row_once_longest_first(lengths, batch_size):
-    groups = list(group_by_length(lengths, batch_size))
+@given(st.lists(st.integers(1, 500), max_size=60), st.sampled_from([1, 8, 20]), st.integers(1, 16))
+def test_groups_hold_every_row_once_longest_first(lengths, batch_size, parts):
+    groups = list(group_by_length(lengths, batch_size, parts))
     rows = [i for group in groups for i in group.rows]
     assert sorted(rows) == list(range(len(lengths)))
     assert [lengths[i] for i in rows] == sorted(lengths, reverse=True)
-    assert all(len(g.rows) <= g.batch_size <= max(batch_size, 1) for g in groups)
+    assert all(len(g.rows) <= g.batch_size < batch_size + parts for g in groups)
+    assert all(g.batch_size % parts == 0 for g in groups)
     assert len({g.batch_size for g in groups}) <= 1
 
 

@@ -18,22 +18,27 @@ from kaft_promot.scale.mesh import spec
 HERE = pathlib.Path(__file__).resolve().parent
 
 
-@pytest.mark.slow
-def test_eight_devices_train_as_one():
+def on_devices(count, worker, *arguments):
+    """What a worker script prints last, as JSON."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
     }
     done = subprocess.run(
-        [sys.executable, str(HERE / "mesh_worker.py")],
+        [sys.executable, str(HERE / worker), *arguments],
         env=environment,
         capture_output=True,
         text=True,
         timeout=280,
     )
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_eight_devices_train_as_one():
+    report = on_devices(8, "mesh_worker.py")
     for sizes in ("(8, 1, 1)", "(2, 2, 2)"):
         assert report[sizes]["difference"] < 1e-5, sizes
         assert report[sizes]["loss"] == pytest.approx(report["(1, 1, 1)"]["loss"], rel=1e-5)
@@ -44,6 +49,19 @@ def test_eight_devices_train_as_one():
     assert report["(1, 1, 1)"]["kernel"] == [8, 16]
     assert report["(8, 1, 1)"]["kernel"] == [8, 16]
     assert report["(2, 2, 2)"]["kernel"] == [4, 8]
+
+
+@pytest.mark.slow
+def test_eight_devices_decode_as_one():
+    (one,) = on_devices(1, "decoding_worker.py", "1,1,1").values()
+    assert one["devices"] == 1
+    report = on_devices(8, "decoding_worker.py", "8,1,1", "2,2,2")
+    for sizes, kernel in (("8,1,1", [128, 384]), ("2,2,2", [64, 192])):
+        found = report[sizes]
+        assert (found["devices"], found["kernel"]) == (8, kernel), sizes
+        for method in ("greedy", "beam", "sample"):
+            assert found[method] == one[method], (sizes, method)
+        np.testing.assert_allclose(found["score"], one["score"], rtol=1e-4, err_msg=sizes)
 
 
 def test_a_mesh_that_does_not_use_all_devices_is_a_user_error():
