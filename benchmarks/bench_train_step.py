@@ -7,7 +7,8 @@ T5 1.1 with embed 256, 4 + 4 layers, 8 heads of 32, MLP 1024, vocabulary 8,192; 
 
 Both are timed with the batch as a whole and in 4 parts whose gradients are summed (one update all
 the same): with eight rows at a time the activations are a quarter as large. And both with small
-pages of memory and with huge ones, which the command `kaft-promot` gives itself.
+pages of memory and with huge ones, which the command `kaft-promot` gives itself. Ours also with a
+device a core (`JAX_NUM_CPU_DEVICES`), among which each of 2 parts is divided.
 
 The last line is a floor: the step's multiplications alone, as JAX's products of large matrices.
 """
@@ -46,7 +47,7 @@ def ours(parts: int) -> None:
     import jax
 
     from kaft_promot.models import init_params
-    from kaft_promot.scale.mesh import MeshConfig
+    from kaft_promot.scale.mesh import MeshConfig, shard_batch
     from kaft_promot.training import FULL, Adafactor, init_state, make_train_step
 
     config = networks.ours(SIZES)
@@ -54,7 +55,7 @@ def ours(parts: int) -> None:
     mesh = MeshConfig().make()
     state = init_state(init_params(config, jax.random.key(0)), optimizer, FULL, mesh, 0)
     step = make_train_step(config, optimizer, num_microbatches=parts)
-    fed = features(*batch())
+    fed = shard_batch(features(*batch()), mesh)
 
     def work() -> None:
         nonlocal state
@@ -114,6 +115,7 @@ def floor() -> None:
 
 WORKERS = {
     f"kaft-promot / {PARTS}": functools.partial(ours, PARTS),
+    f"kaft-promot / 2{rivals.DEVICES}": functools.partial(ours, 2),
     "kaft-promot": functools.partial(ours, 1),
     f"kaft-promot{rivals.SMALL}": functools.partial(ours, 1),
     "Hugging Face": functools.partial(hugging_face, 1),
@@ -129,7 +131,7 @@ def main() -> None:
         WORKERS[sys.argv[1]]()
         return
     names = rivals.pythons(WORKERS)
-    rivals.compare("Training step, 11.5 M parameters, CPU", __file__, names, rounds=5, unit="step")
+    rivals.compare("Training step, 11.5 M parameters, CPU", __file__, names, rounds=7, unit="step")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from kaft_promot.huge_pages import VARIABLE, are_given_on_request, environment_w
 
 THEIRS = "Hugging Face"
 SMALL, LARGE = ", 4 KiB pages", ", 2 MiB pages"
+CORES = len(os.sched_getaffinity(0))
+DEVICES = f", {CORES} devices"  # one a core
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -45,12 +47,13 @@ def pythons(workers: Iterable[str]) -> dict[str, str]:
 
 
 def _environment(name: str) -> dict[str, str]:
-    """A worker's: with huge pages of memory or without.
+    """A worker's: with huge pages of memory or without, and how many devices JAX makes of the CPU.
 
-    Ours get them, as the command `kaft-promot` does; others, and those whose name ends in SMALL or
-    LARGE, what that says.
+    Ours get huge pages, as the command `kaft-promot` does; others, and those whose name ends in
+    SMALL or LARGE, what that says. There is one device unless the name ends in DEVICES.
     """
     plain = {k: v for k, v in os.environ.items() if k != VARIABLE}
+    plain["JAX_NUM_CPU_DEVICES"] = str(CORES if name.endswith(DEVICES) else 1)
     large = name.endswith(LARGE) or not (name.endswith(SMALL) or name.startswith(THEIRS))
     asks = environment_with_huge_pages(plain) if large and are_given_on_request() else None
     return asks or plain
