@@ -31,9 +31,9 @@ def ours() -> None:
 
     from kaft_promot.decoding import greedy
     from kaft_promot.models import init_params, logical_axes
-    from kaft_promot.scale.mesh import batch_sharding, local_mesh, param_shardings
+    from kaft_promot.scale.mesh import MeshConfig, batch_sharding, local_mesh, param_shardings
 
-    config, mesh = networks.ours(networks.WIDE), local_mesh()
+    config, mesh = networks.ours(networks.WIDE), local_mesh(MeshConfig())
     params = init_params(config, jax.random.key(0))
     params = jax.device_put(params, param_shardings(params, logical_axes(params), mesh))
     tokens = inputs()

@@ -19,7 +19,13 @@ from kaft_promot.decoding.loop import EOS_ID, PAD_ID
 from kaft_promot.errors import UserError
 from kaft_promot.models import T5Config, logical_axes
 from kaft_promot.scale.memory import give_back_memory
-from kaft_promot.scale.mesh import batch_sharding, local_mesh, param_shardings, row_parts
+from kaft_promot.scale.mesh import (
+    MeshConfig,
+    batch_sharding,
+    local_mesh,
+    param_shardings,
+    row_parts,
+)
 
 if TYPE_CHECKING:
     from kaft_promot.feeding.vocabulary import Vocabulary
@@ -46,9 +52,6 @@ class Predictor:
     their number is logged as a warning and added to `truncated`; with `on_long_input='error'` they
     are a UserError instead, before anything is decoded. Targets to score are never cut.
 
-    The devices of `scale.mesh.local_mesh` share the work: each batch's rows are divided over data
-    and fsdp, parameters over fsdp and tensor, as in training.
-
     Args:
       config: the model's configuration.
       params: its parameters.
@@ -63,6 +66,8 @@ class Predictor:
       temperature, top_k, top_p: for 'sample', see `programs.sample`.
       seed: for 'sample'. A prompt's draws come from (seed, its id), see `generate`.
       on_long_input: 'truncate' or 'error'.
+      mesh_config: how devices share the work: rows over data and fsdp, parameters over fsdp and
+        tensor, as in training. See `scale.mesh.local_mesh` for runs of several processes.
 
     Attributes:
       truncated: number of prompts that were cut so far.
@@ -95,6 +100,7 @@ class Predictor:
         top_p: float = 1.0,
         seed: int = 0,
         on_long_input: Literal["truncate", "error"] = "truncate",
+        mesh_config: MeshConfig = MeshConfig(),  # noqa: B008
     ) -> None:
         if method not in METHODS:
             raise UserError(f"Predictor.method must be one of {METHODS}, not {method!r}")
@@ -117,7 +123,7 @@ class Predictor:
                 f"{config.vocab_size}: they do not belong together"
             )
         self.config = config
-        self._mesh = local_mesh()
+        self._mesh = local_mesh(mesh_config)
         self.params = jax.device_put(
             params, param_shardings(params, logical_axes(params), self._mesh)
         )

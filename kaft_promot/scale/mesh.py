@@ -59,17 +59,17 @@ class MeshConfig:
         return Mesh(np.asarray(devices).reshape(data, self.fsdp, self.tensor), MESH_AXES)
 
 
-def local_mesh() -> Mesh:
+def local_mesh(config: MeshConfig) -> Mesh:
     """The mesh for what each process does by itself, such as decoding.
 
-    In a run of one process it is `MeshConfig`'s; of several, each process has a copy of the model
+    In a run of one process it is that of `config`; of several, each process has a copy of the model
     on each of its own devices.
 
     Raises:
       UserError: as `MeshConfig.make`.
     """
     if jax.process_count() == 1:
-        return MeshConfig().make()
+        return config.make()
     return MeshConfig(data=-1, fsdp=1, tensor=1).make(jax.local_devices())
 
 

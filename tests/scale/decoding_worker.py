@@ -3,10 +3,10 @@
 import json
 import sys
 
-import gin
 import numpy as np
 
 from kaft_promot.infer import load_predictor
+from kaft_promot.scale import MeshConfig
 
 WORDS = ("Paris", "Goethe", "Ada Lovelace", "Kyoto", "the Nile", "Mozart", "Brazil", "Marie Curie")
 # Eleven: no number of devices divides them.
@@ -24,13 +24,17 @@ METHODS = {
 if __name__ == "__main__":
     report = {}
     for sizes in sys.argv[1:]:
-        gin.clear_config()
-        for axis, size in zip(("data", "fsdp", "tensor"), sizes.split(","), strict=True):
-            gin.bind_parameter(f"MeshConfig.{axis}", int(size))
+        data, fsdp, tensor = (int(size) for size in sizes.split(","))
+        mesh_config = MeshConfig(data=data, fsdp=fsdp, tensor=tensor)
         found = {}
         for method, options in METHODS.items():
             predictor = load_predictor(
-                "mini", method=method, max_decode_length=8, batch_size=4, **options
+                "mini",
+                method=method,
+                max_decode_length=8,
+                batch_size=4,
+                mesh_config=mesh_config,
+                **options,
             )
             found[method] = predictor.generate_tokens(PROMPTS)
         scores = predictor.score(PROMPTS, ["Paris", "Weimar, Germany", "x"] * 3 + ["a", "b"])
