@@ -233,6 +233,22 @@ def test_a_vocabulary_of_another_size_is_named(records, capsys, verb):
     assert "error: VOCABULARY=bytes has 384 ids, but narrow has only 300 embeddings" in error
 
 
+@pytest.mark.parametrize("verb", ["eval", "infer"])
+def test_decoding_takes_the_mesh_that_is_asked_for(records, capsys, verb):
+    pathlib.Path("p.txt").write_text("question: 1?\n")
+    flags = {
+        "eval": ["EVAL_DATA=rec/train.jsonl", "EVAL_OUTPUT_DIR=bad"],
+        "infer": ["INPUT_FILE=p.txt", "INFER_OUTPUT_DIR=bad"],
+    }
+    count = len(jax.devices())
+    flags[verb] += ["CHECKPOINT_PATH=base", f"MeshConfig.tensor={2 * count}"]
+    bindings = [f"--gin.{binding}" for binding in flags[verb]]
+    capsys.readouterr()
+    assert cli.main([verb, f"--gin_file=runs/{verb}.gin", *bindings]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"does not divide the {count} device(s) here" in error
+
+
 def test_mistakes_in_records_to_evaluate_name_file_and_line(records, capsys):
     lines = (records / "train.jsonl").read_bytes().splitlines(keepends=True)
     broken = json.dumps(json.loads(lines[0]) | {"context": "Nowhere."}).encode() + b"\n"

@@ -120,8 +120,10 @@ class Promot:
             raise UserError(f"Promot.seeds = {self.seeds!r}: name seeds, each once")
 
     def described(self) -> dict[str, Any]:
-        """The settings as JSON values."""
+        """The settings as JSON values; those of LoRA only where an arm uses it."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if not any(arms_lib.get(name).lora for name in self.arms):
+            del fields["lora"], fields["lora_optimizer"]
         # With the queries' split, so that rows of one split are never added to those of another.
         fields["suite_data"] = self.suite_arguments(for_curves=False)
         return json.loads(json.dumps(fields, default=repr))

@@ -376,6 +376,16 @@ def test_settings_are_chosen_and_tested_on_different_queries():
         assert settings.described()["suite_data"]["split"] == split
 
 
+def test_only_what_an_arm_uses_belongs_to_a_comparison():
+    """Another rate for LoRA says nothing of a folder where no arm uses LoRA."""
+    described = {}
+    for names in (("finetune", "promot"), ("finetune", "lora")):
+        given = [SOUND | {"lora_optimizer": AdamW(learning_rate=rate)} for rate in (0.1, 0.2)]
+        described[names[-1]] = [Promot(**(each | {"arms": names})).described() for each in given]
+    assert described["promot"][0] == described["promot"][1]
+    assert described["lora"][0] != described["lora"][1]
+
+
 def test_a_run_shorter_than_its_curve_has_fewer_points():
     assert Promot(**(SOUND | {"steps": 2}), curve_points=4).curve_steps == [1, 2]
 
