@@ -23,6 +23,7 @@ from kaft_promot.scale.mesh import (
     MeshConfig,
     batch_sharding,
     local_mesh,
+    mesh_of,
     param_shardings,
     row_parts,
 )
@@ -66,14 +67,16 @@ class Predictor:
       temperature, top_k, top_p: for 'sample', see `programs.sample`.
       seed: for 'sample'. A prompt's draws come from (seed, its id), see `generate`.
       on_long_input: 'truncate' or 'error'.
-      mesh_config: how devices share the work: rows over data and fsdp, parameters over fsdp and
-        tensor, as in training. See `scale.mesh.local_mesh` for runs of several processes.
+      mesh_config: how devices share the work, see `scale.mesh.local_mesh`: rows are divided over
+        data, parameters over fsdp and tensor. Parameters that lie on a mesh already, as a run's own
+        do, stay on it.
 
     Attributes:
       truncated: number of prompts that were cut so far.
 
     Raises:
-      UserError: for an option outside its range, or a vocabulary that has more ids than the model.
+      UserError: for an option outside its range, a vocabulary that has more ids than the model, or
+        a mesh that does not use each device once.
 
     Example:
       >>> predictor = Predictor(config, params, vocabulary, max_decode_length=16)  # doctest: +SKIP
@@ -123,7 +126,7 @@ class Predictor:
                 f"{config.vocab_size}: they do not belong together"
             )
         self.config = config
-        self._mesh = local_mesh(mesh_config)
+        self._mesh = mesh_of(params) or local_mesh(mesh_config)
         self.params = jax.device_put(
             params, param_shardings(params, logical_axes(params), self._mesh)
         )

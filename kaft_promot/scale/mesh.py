@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kaft_promot.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
@@ -62,15 +65,34 @@ class MeshConfig:
 def local_mesh(config: MeshConfig) -> Mesh:
     """The mesh for what each process does by itself, such as decoding.
 
-    In a run of one process it is that of `config`; of several, each process has a copy of the model
-    on each of its own devices.
+    In a run of one process it is that of `config`; of several, each process has one of its own
+    devices, with the fsdp and tensor of `config` where they divide their number, else with a whole
+    copy of the model on each.
 
     Raises:
       UserError: as `MeshConfig.make`.
     """
     if jax.process_count() == 1:
         return config.make()
-    return MeshConfig(data=-1, fsdp=1, tensor=1).make(jax.local_devices())
+    devices = jax.local_devices()
+    if len(devices) % max(config.fsdp * config.tensor, 1):
+        logger.warning(
+            "%s does not divide the %d device(s) of one process: each holds the whole model",
+            config,
+            len(devices),
+        )
+        config = MeshConfig(data=-1, fsdp=1, tensor=1)
+    return dataclasses.replace(config, data=-1).make(devices)
+
+
+def mesh_of(params: Any) -> Mesh | None:
+    """The mesh that parameters lie on, or None if they lie on none of `MeshConfig`'s."""
+    for leaf in jax.tree.leaves(params):
+        sharding = getattr(leaf, "sharding", None)
+        if isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == MESH_AXES:
+            assert isinstance(sharding.mesh, Mesh)
+            return sharding.mesh
+    return None
 
 
 def spec(axes: Sequence[str], shape: Sequence[int], mesh: Mesh) -> PartitionSpec:

@@ -5,8 +5,10 @@ import sys
 
 import numpy as np
 
+from kaft_promot.decoding import Predictor
 from kaft_promot.infer import load_predictor
 from kaft_promot.scale import MeshConfig
+from kaft_promot.scale.mesh import mesh_of
 
 WORDS = ("Paris", "Goethe", "Ada Lovelace", "Kyoto", "the Nile", "Mozart", "Brazil", "Marie Curie")
 # Eleven: no number of devices divides them.
@@ -42,5 +44,10 @@ if __name__ == "__main__":
         kernel = predictor.params["encoder"]["layers_0"]["mlp"]["wi_0"]["kernel"]
         found["kernel"] = list(kernel.addressable_shards[0].data.shape)
         found["devices"] = len(kernel.sharding.device_set)
+        # A run's own parameters stay where they lie.
+        again = Predictor(
+            predictor.config, predictor.params, predictor.vocabulary, max_decode_length=8
+        )
+        found["stays_on"] = ",".join(str(size) for size in mesh_of(again.params).shape.values())
         report[sizes] = found
     print(json.dumps(report))

@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from kaft_promot.errors import UserError
 from kaft_promot.scale import MeshConfig, initialize
-from kaft_promot.scale.mesh import spec
+from kaft_promot.scale.mesh import local_mesh, spec
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -55,9 +55,10 @@ def test_eight_devices_train_as_one():
 def test_eight_devices_decode_as_one():
     (one,) = on_devices(1, "decoding_worker.py", "1,1,1").values()
     assert one["devices"] == 1
-    report = on_devices(8, "decoding_worker.py", "8,1,1", "2,2,2")
-    for sizes, kernel in (("8,1,1", [128, 384]), ("2,2,2", [64, 192])):
+    report = on_devices(8, "decoding_worker.py", "8,1,1", "1,8,1", "2,2,2")
+    for sizes, kernel in (("8,1,1", [128, 384]), ("1,8,1", [16, 384]), ("2,2,2", [64, 192])):
         found = report[sizes]
+        assert found["stays_on"] == sizes
         assert (found["devices"], found["kernel"]) == (8, kernel), sizes
         for method in ("greedy", "beam", "sample"):
             assert found[method] == one[method], (sizes, method)
@@ -72,6 +73,16 @@ def test_a_mesh_that_does_not_use_all_devices_is_a_user_error():
     for sizes in ({"data": count + 1}, {"fsdp": 0}, {"tensor": -1}):
         with pytest.raises(UserError, match="product"):
             MeshConfig(**sizes).make()
+
+
+def test_each_of_several_processes_decodes_on_its_own_devices(monkeypatch, caplog):
+    config = MeshConfig(data=1, fsdp=len(jax.devices()))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert local_mesh(config).shape == {"data": 1, "fsdp": len(jax.devices()), "tensor": 1}
+    assert not caplog.records
+    wide = MeshConfig(fsdp=2 * len(jax.devices()))  # of all processes' devices
+    assert local_mesh(wide).shape == {"data": len(jax.devices()), "fsdp": 1, "tensor": 1}
+    assert "each holds the whole model" in caplog.text
 
 
 def test_every_axis_lies_where_the_table_says():
