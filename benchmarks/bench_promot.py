@@ -117,6 +117,17 @@ WORKERS = {
 }
 
 
+def arithmetic(case: str) -> float:
+    """A full step's multiplications over stage 1's, which lacks those of the kernels' gradients.
+
+    The products between tokens have no parameters: stage 1 needs the gradients of both factors.
+    """
+    sizes, _, make_batch, _ = CASES[case]
+    lengths = (make_batch()[f"{n}_tokens"].shape[1] for n in ("encoder_input", "decoder_target"))
+    kernels, between = networks.multiplications(sizes, *lengths)
+    return (3 * kernels + 3 * between) / (2 * kernels + 3 * between)
+
+
 def main() -> None:
     if len(sys.argv) > 1:
         trained, case = WORKERS[sys.argv[1]]
@@ -132,6 +143,8 @@ def main() -> None:
         steps = CASES[WORKERS[pair[0]][1]][-1]
         unit = "step" if steps == 1 else f"{steps} steps"
         rivals.compare(title, __file__, dict.fromkeys(pair, sys.executable), rounds=5, unit=unit)
+        if pair[0].startswith("stage 1"):
+            print(f"by their multiplications alone: {arithmetic(WORKERS[pair[0]][1]):.2f}")
 
 
 if __name__ == "__main__":

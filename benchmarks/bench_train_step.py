@@ -86,14 +86,8 @@ def hugging_face(parts: int) -> None:
 
 def step_flops() -> float:
     """Floating-point operations of the step's matrix products, forward and backward."""
-    d, ff, inner = SIZES["embed"], SIZES["mlp"], SIZES["heads"] * SIZES["head"]
-    mlp, projections = 3 * d * ff, 4 * d * inner
-    encoder = INPUTS * (mlp + projections + 2 * INPUTS * inner)
-    decoder = TARGETS * (mlp + projections + 2 * TARGETS * inner)
-    cross = (TARGETS + INPUTS) * projections / 2 + 2 * TARGETS * INPUTS * inner
-    layers, _ = SIZES["layers"]  # as many in the decoder
-    forward = layers * (encoder + decoder + cross) + TARGETS * d * SIZES["vocab"]
-    return 3 * 2 * BATCH * forward
+    # Once forward; backward once for each of the two factors.
+    return 3 * 2 * BATCH * sum(networks.multiplications(SIZES, INPUTS, TARGETS))
 
 
 def floor() -> None:

@@ -24,6 +24,17 @@ def ours(sizes: dict[str, Any]) -> Any:
     )
 
 
+def multiplications(sizes: dict[str, Any], inputs: int, targets: int) -> tuple[int, int]:
+    """Of a row's forward pass: those with parameters, and those between tokens in attention."""
+    d, ff, inner = sizes["embed"], sizes["mlp"], sizes["heads"] * sizes["head"]
+    encoder, decoder = sizes["layers"]
+    layer = 3 * d * ff + 4 * d * inner
+    cross = (targets + inputs) * 2 * d * inner
+    kernels = encoder * inputs * layer + decoder * (targets * layer + cross)
+    between = encoder * inputs * inputs + decoder * targets * (targets + inputs)
+    return kernels + targets * d * sizes["vocab"], between * 2 * inner
+
+
 def hugging_face(sizes: dict[str, Any], **more: Any) -> Any:
     """PyTorch's T5 of the sizes, random parameters of seed 0; `more` goes to its configuration."""
     import torch
