@@ -67,9 +67,9 @@ class Predictor:
       temperature, top_k, top_p: for 'sample', see `programs.sample`.
       seed: for 'sample'. A prompt's draws come from (seed, its id), see `generate`.
       on_long_input: 'truncate' or 'error'.
-      mesh_config: how devices share the work, see `scale.mesh.local_mesh`: rows are divided over
-        data, parameters over fsdp and tensor. Parameters that lie on a mesh already, as a run's own
-        do, stay on it.
+      mesh_config: how devices share the work, see `scale.mesh.local_mesh`: parameters are divided
+        over fsdp and tensor, rows over data (and fsdp, where XLA may gather them for the cache).
+        Parameters that lie on a mesh already, as a run's own do, stay on it.
 
     Attributes:
       truncated: number of prompts that were cut so far.

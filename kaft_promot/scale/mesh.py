@@ -89,9 +89,9 @@ def mesh_of(params: Any) -> Mesh | None:
     """The mesh that parameters lie on, or None if they lie on none of `MeshConfig`'s."""
     for leaf in jax.tree.leaves(params):
         sharding = getattr(leaf, "sharding", None)
-        if isinstance(sharding, NamedSharding) and sharding.mesh.axis_names == MESH_AXES:
-            assert isinstance(sharding.mesh, Mesh)
-            return sharding.mesh
+        mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+        if isinstance(mesh, Mesh) and mesh.axis_names == MESH_AXES:
+            return mesh
     return None
 
 
