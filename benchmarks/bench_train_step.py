@@ -55,11 +55,11 @@ def ours(parts: int) -> None:
     mesh = MeshConfig().make()
     state = init_state(init_params(config, jax.random.key(0)), optimizer, FULL, mesh, 0)
     step = make_train_step(config, optimizer, num_microbatches=parts)
-    fed = shard_batch(features(*batch()), mesh)
+    fed = features(*batch())
 
     def work() -> None:
         nonlocal state
-        state, metrics = step(state, fed)
+        state, metrics = step(state, shard_batch(fed, mesh))  # as the loop does
         jax.block_until_ready(metrics)
 
     rivals.serve(work)

@@ -22,7 +22,7 @@ from kaft_promot.huge_pages import VARIABLE, are_given_on_request, environment_w
 
 THEIRS = "Hugging Face"
 SMALL, LARGE = ", 4 KiB pages", ", 2 MiB pages"
-CORES = len(os.sched_getaffinity(0))
+CORES = os.cpu_count() or 1
 DEVICES = f", {CORES} devices"  # one a core
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
