@@ -124,7 +124,7 @@ class Attention(nn.Module):
         self.key = Dense(joined, dtype)
         self.value = Dense(joined, dtype)
         self.out = Dense(config.emb_dim, dtype)
-        self.drop = dropout(config)
+        self.drop = dropout(config, shared_axis=-1)
 
     def _heads_first(self, x_BxLxJ: jax.Array) -> jax.Array:
         """`[B, H, L, C]`: each head's matrix in one piece, as a product of matrices reads it."""
@@ -148,8 +148,11 @@ class Attention(nn.Module):
         query_BxHxQxC = self._heads_first(self.query(x_BxQxD))
         scores_BxHxQxK = jnp.einsum("bhqc,bhkc->bhqk", query_BxHxQxC, key_BxHxKxC)
         weights = softmax((scores_BxHxQxK + bias_BxHxQxK).astype(jnp.float32))
-        weights = self.drop(weights.astype(self.config.dtype), deterministic=deterministic)
-        context_BxHxQxC = jnp.einsum("bhqk,bhkc->bhqc", weights, value_BxHxKxC)
+        weights_BxHxQxK = weights.astype(self.config.dtype)
+        # T5X drops weights with one mask for all queries (its length axis is shared). That is to
+        # drop the values of a key, which are C a key where the weights are Q.
+        dropped_BxHxKxC = self.drop(value_BxHxKxC, deterministic=deterministic)
+        context_BxHxQxC = jnp.einsum("bhqk,bhkc->bhqc", weights_BxHxQxK, dropped_BxHxKxC)
         return self.out(context_BxHxQxC.swapaxes(1, 2).reshape(*x_BxQxD.shape[:-1], -1))
 
     def __call__(

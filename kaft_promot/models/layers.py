@@ -52,9 +52,9 @@ class LayerNorm(nn.Module):
         return rms_norm(x_BxLxD, scale_D, self.dtype)
 
 
-def dropout(config: T5Config) -> nn.Dropout:
-    """Dropout whose mask is shared along the length axis, as T5X does."""
-    return nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+def dropout(config: T5Config, shared_axis: int = -2) -> nn.Dropout:
+    """Dropout whose mask is shared along one axis, by default that of length, as T5X does."""
+    return nn.Dropout(config.dropout_rate, broadcast_dims=(shared_axis,))
 
 
 class Mlp(nn.Module):
