@@ -68,9 +68,9 @@ def hugging_face() -> None:
 WORKERS = {
     f"kaft-promot{rivals.DEVICES}": ours,
     "kaft-promot": ours,
-    f"kaft-promot{rivals.SMALL}": ours,
+    f"kaft-promot{rivals.PLAIN}": ours,
     "Hugging Face": hugging_face,
-    f"Hugging Face{rivals.LARGE}": hugging_face,
+    f"Hugging Face{rivals.TUNED}": hugging_face,
 }
 
 

@@ -6,9 +6,9 @@ T5 1.1 with embed 256, 4 + 4 layers, 8 heads of 32, MLP 1024, vocabulary 8,192; 
 128, targets 64, float32. Without PyTorch only our own figures are printed.
 
 Both are timed with the batch as a whole and in 4 parts whose gradients are summed (one update all
-the same): with eight rows at a time the activations are a quarter as large. And both with small
-pages of memory and with huge ones, which the command `kaft-promot` gives itself. Ours also with a
-device a core (`JAX_NUM_CPU_DEVICES`), among which each of 2 parts is divided.
+the same): with eight rows at a time the activations are a quarter as large. And both with malloc as
+it is and as the command `kaft-promot` sets it (`kaft_promot/malloc.py`). Ours also with a device a
+core (`JAX_NUM_CPU_DEVICES`), among which each of 2 parts is divided.
 
 The last line is a floor: the step's multiplications alone, as JAX's products of large matrices.
 """
@@ -111,11 +111,11 @@ WORKERS = {
     f"kaft-promot / {PARTS}": functools.partial(ours, PARTS),
     f"kaft-promot / 2{rivals.DEVICES}": functools.partial(ours, 2),
     "kaft-promot": functools.partial(ours, 1),
-    f"kaft-promot{rivals.SMALL}": functools.partial(ours, 1),
+    f"kaft-promot{rivals.PLAIN}": functools.partial(ours, 1),
     "Hugging Face": functools.partial(hugging_face, 1),
-    f"Hugging Face{rivals.LARGE}": functools.partial(hugging_face, 1),
+    f"Hugging Face{rivals.TUNED}": functools.partial(hugging_face, 1),
     f"Hugging Face / {PARTS}": functools.partial(hugging_face, PARTS),
-    f"Hugging Face / {PARTS}{rivals.LARGE}": functools.partial(hugging_face, PARTS),
+    f"Hugging Face / {PARTS}{rivals.TUNED}": functools.partial(hugging_face, PARTS),
     "matmul floor": floor,
 }
 

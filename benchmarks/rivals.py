@@ -18,10 +18,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from kaft_promot.huge_pages import VARIABLE, are_given_on_request, environment_with_huge_pages
+from kaft_promot.malloc import VARIABLE, is_tunable, tuned
 
 THEIRS = "Hugging Face"
-SMALL, LARGE = ", 4 KiB pages", ", 2 MiB pages"
+PLAIN, TUNED = ", plain malloc", ", tuned malloc"
 CORES = os.cpu_count() or 1
 DEVICES = f", {CORES} devices"  # one a core
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -39,24 +39,23 @@ def pythons(workers: Iterable[str]) -> dict[str, str]:
     theirs = torch_python()
     if theirs is None:
         print("no PyTorch here: set BENCH_TORCH_PYTHON to a Python with torch and transformers")
-    if not are_given_on_request():
-        print("this system gives no huge pages on request: all workers have what it gives")
-        workers = [name for name in workers if not name.endswith((SMALL, LARGE))]
+    if not is_tunable():
+        print("malloc is not glibc's here, or an old one: all workers have it as it is")
+        workers = [name for name in workers if not name.endswith((PLAIN, TUNED))]
     found = {name: theirs if name.startswith(THEIRS) else sys.executable for name in workers}
     return {name: python for name, python in found.items() if python is not None}
 
 
 def _environment(name: str) -> dict[str, str]:
-    """A worker's: with huge pages of memory or without, and how many devices JAX makes of the CPU.
+    """A worker's: how its malloc is set, and how many devices JAX makes of the CPU.
 
-    Ours get huge pages, as the command `kaft-promot` does; others, and those whose name ends in
-    SMALL or LARGE, what that says. There is one device unless the name ends in DEVICES.
+    Ours have it tuned, as the command `kaft-promot` has; others, and those whose name ends in PLAIN
+    or TUNED, what that says. There is one device unless the name ends in DEVICES.
     """
     plain = {k: v for k, v in os.environ.items() if k != VARIABLE}
     plain["JAX_NUM_CPU_DEVICES"] = str(CORES if name.endswith(DEVICES) else 1)
-    large = name.endswith(LARGE) or not (name.endswith(SMALL) or name.startswith(THEIRS))
-    asks = environment_with_huge_pages(plain) if large and are_given_on_request() else None
-    return asks or plain
+    tune = name.endswith(TUNED) or not (name.endswith(PLAIN) or name.startswith(THEIRS))
+    return (tuned(plain) if tune and is_tunable() else None) or plain
 
 
 class Worker:

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from kaft_promot import __version__
 from kaft_promot.errors import UserError
-from kaft_promot.huge_pages import use_huge_pages
+from kaft_promot.malloc import tune_malloc
 from kaft_promot.verbs import VERBS
 
 _ABOUT = (
@@ -30,8 +30,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def console() -> int:
-    """The command `kaft-promot`: `main` in a process whose memory comes in huge pages."""
-    use_huge_pages()
+    """The command `kaft-promot`: `main` in a process whose malloc is set for training."""
+    tune_malloc()
     return main()
 
 
