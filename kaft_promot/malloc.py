@@ -60,9 +60,10 @@ def tuned(environment: Mapping[str, str]) -> dict[str, str] | None:
         return None
     asked = {
         HUGE_PAGES: 1,
-        # Arrays below 1 GiB come from the heap, in place of maps that go when they are freed.
-        "glibc.malloc.mmap_threshold": 1 << 30,
-        # The heap grows, and is cut where its end is free, by so much more than is needed.
+        # Smaller arrays come from the heap, which keeps what is freed. Larger ones have a map each
+        # that goes when they are freed: a heap that cannot fit them in once grows by as much.
+        "glibc.malloc.mmap_threshold": 64 << 20,
+        # So much more than is needed the heap takes, and keeps where its end is free.
         "glibc.malloc.top_pad": 64 << 20,
         # Each arena keeps what its threads have freed; by default there are up to eight a core.
         "glibc.malloc.arena_max": max(2, os.cpu_count() or 2),

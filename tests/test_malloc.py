@@ -52,7 +52,7 @@ def run(environment, script=SCRIPT):
 
 def test_it_is_set_beside_what_the_environment_has(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    keeps = "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.top_pad=67108864"
+    keeps = "glibc.malloc.mmap_threshold=67108864:glibc.malloc.top_pad=67108864"
     assert tuned({"HOME": "/h"}) == {
         "HOME": "/h",
         "GLIBC_TUNABLES": f"glibc.malloc.hugetlb=1:{keeps}:glibc.malloc.arena_max=6",
