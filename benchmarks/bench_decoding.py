@@ -66,8 +66,8 @@ def hugging_face() -> None:
 
 
 WORKERS = {
-    f"kaft-promot{rivals.DEVICES}": ours,
     "kaft-promot": ours,
+    f"kaft-promot{rivals.DEVICES}": ours,
     f"kaft-promot{rivals.PLAIN}": ours,
     "Hugging Face": hugging_face,
     f"Hugging Face{rivals.TUNED}": hugging_face,

@@ -1,11 +1,11 @@
 """glibc's malloc, set for a program that takes and gives back much memory again and again.
 
 A step on a CPU allocates and frees hundreds of megabytes. As glibc is set by default it returns
-much of that to the system, and the kernel hands it out anew, zeroed, a page fault at a time. Two
-things make the faults fewer (`benchmarks/` count them): memory that is freed stays with the process
-for the next step, and what it has comes in pages of 2 MiB, not 4 KiB, where Linux gives such
-transparent huge pages to those who ask (kernel.org, admin-guide/mm/transhuge). glibc reads how it
-is to work from the environment as a process starts ("Memory Allocation Tunables" in its manual).
+much of that to the system, and the kernel hands it out anew, zeroed, a page fault at a time. Here
+more of what is freed stays with the process for the next step, and memory comes in pages of 2 MiB,
+not 4 KiB, where Linux gives such transparent huge pages to those who ask (kernel.org,
+admin-guide/mm/transhuge). glibc reads how malloc is to work from the environment as a process
+starts ("Memory Allocation Tunables" in its manual); `benchmarks/` time both ways.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from collections.abc import Mapping
 VARIABLE, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 _STARTED_ANEW = "KAFT_PROMOT_STARTED_ANEW"
 _GLIBC = (2, 35)  # the first that asks for huge pages
+_MIB = 1 << 20
 
 
 def tune_malloc() -> None:
     """Starts this process anew, once, with `tuned` as its environment; else does nothing.
 
-    Nothing happens where malloc is not glibc's, and where GLIBC_TUNABLES already has a
+    Nothing happens where the C library is not glibc, and where GLIBC_TUNABLES already has a
     `glibc.malloc.hugetlb` (0 declines). The new process has the same number and arguments; what
     this one has done is lost, so that this is for the entry point of a command and nothing else.
     """
@@ -39,7 +40,7 @@ def tune_malloc() -> None:
 
 
 def is_tunable() -> bool:
-    """Whether malloc is a glibc's that knows all of `tuned`."""
+    """Whether the C library is a glibc that knows all of `tuned`."""
     if sys.platform != "linux":
         return False
     try:
@@ -52,22 +53,30 @@ def is_tunable() -> bool:
 def tuned(environment: Mapping[str, str]) -> dict[str, str] | None:
     """The environment in which malloc keeps memory and asks for huge pages.
 
-    A tunable that `environment` already has stays as it is. None where it has a
-    `glibc.malloc.hugetlb`, so that it says already how malloc is to work.
+    A tunable that `environment` already sets, there or in a variable of its own, stays as it is.
+    None where it has a `glibc.malloc.hugetlb`: it says already how malloc is to work.
     """
     said = environment.get(VARIABLE, "")
-    if HUGE_PAGES in said:
+    names = {item.partition("=")[0] for item in said.split(":")}
+    if HUGE_PAGES in names:
         return None
+    # name -> value, and the variable of its own that sets it, too
     asked = {
-        HUGE_PAGES: 1,
-        # Smaller arrays come from the heap, which keeps what is freed. Larger ones have a map each
-        # that goes when they are freed: a heap that cannot fit them in once grows by as much.
-        "glibc.malloc.mmap_threshold": 64 << 20,
-        # So much more than is needed the heap takes, and keeps where its end is free.
-        "glibc.malloc.top_pad": 64 << 20,
+        HUGE_PAGES: (1, ""),  # has none
+        # From this size on an array that fits no free piece of the heap gets pages of its own,
+        # which go back when it is freed: the arrays of a long batch, kept in the heap, made a
+        # step's peak twice as high at times.
+        "glibc.malloc.mmap_threshold": (64 * _MIB, "MALLOC_MMAP_THRESHOLD_"),
+        # The heap's free end goes back only when it is larger than this.
+        "glibc.malloc.trim_threshold": (256 * _MIB, "MALLOC_TRIM_THRESHOLD_"),
+        # The heap grows by this more than asked. Not near 64 MiB: that is the size of a thread's
+        # heap, none of which would then go back.
+        "glibc.malloc.top_pad": (16 * _MIB, "MALLOC_TOP_PAD_"),
         # Each arena keeps what its threads have freed; by default there are up to eight a core.
-        "glibc.malloc.arena_max": max(2, os.cpu_count() or 2),
+        "glibc.malloc.arena_max": (max(2, os.cpu_count() or 2), "MALLOC_ARENA_MAX"),
     }
     tunables = [said] if said else []
-    tunables += [f"{name}={value}" for name, value in asked.items() if name not in said]
+    for name, (value, variable) in asked.items():
+        if name not in names and variable not in environment:
+            tunables.append(f"{name}={value}")
     return {**environment, VARIABLE: ":".join(tunables)}

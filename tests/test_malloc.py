@@ -12,56 +12,86 @@ from kaft_promot.malloc import is_tunable, tuned
 
 glibc = pytest.mark.skipif(not is_tunable(), reason="needs a Linux with glibc 2.35 or newer")
 MODE = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+ROLLUP = pathlib.Path("/proc/self/smaps_rollup")
 on_request = pytest.mark.skipif(
-    not is_tunable() or not MODE.is_file() or "[madvise]" not in MODE.read_text(),
-    reason="needs a Linux that gives huge pages on request",
+    not (is_tunable() and ROLLUP.is_file() and MODE.is_file() and "[madvise]" in MODE.read_text()),
+    reason="needs a Linux that gives huge pages on request, and says how many",
 )
-PLAIN = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
-SCRIPT = """
+PLAIN = {k: v for k, v in os.environ.items() if "MALLOC" not in k and k != "GLIBC_TUNABLES"}
+START = """
 import os
-import resource
 import sys
 print(os.getpid(), flush=True)
 from kaft_promot.malloc import tune_malloc
 tune_malloc()
+"""
+MARK = START + "print([name for name in os.environ if 'ANEW' in name], sys.argv[1:])"
+FAULTS = (
+    START
+    + """
+import resource
+for _ in range(11):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    arrays = [b"1" * (20 << 20) for _ in range(6)]
+    del arrays
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)  # the last time
+"""
+)
+HUGE = (
+    START
+    + """
 memory = b"1" * (48 << 20)
 with open("/proc/self/smaps_rollup") as lines:
-    huge = next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages"))
-del memory
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
-    memory = b"1" * (48 << 20)
-    del memory
-faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(huge, faults, [name for name in os.environ if "ANEW" in name], sys.argv[1:])
+    print(next(line.split()[1] for line in lines if line.startswith("AnonHugePages")))
 """
+)
+KEPT = (
+    START
+    + """
+import threading
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+def work():
+    global peak
+    for megabytes, count in ((60, 10), (20, 30), (100, 6)):
+        arrays = [b"1" * (megabytes << 20) for _ in range(count)]
+        peak = resident()
+        del arrays
+before = resident()
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+print(peak - before, resident() - before)
+"""
+)
 
 
-def run(environment, script=SCRIPT):
-    """How many processes started, kilobytes of huge pages, page faults of memory that is taken
-    again, and what else was printed.
-    """
+def run(environment, script):
+    """How many processes started, and the last line that was printed."""
     command = [sys.executable, "-c", script, "a b", "é"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
         *started, last = child.stdout.read().splitlines()
     assert child.returncode == 0
     assert set(map(int, started)) == {child.pid}  # so that signals reach it
-    huge, faults, rest = last.split(" ", 2)
-    return len(started), int(huge), int(faults), rest
+    return len(started), last
 
 
 def test_it_is_set_beside_what_the_environment_has(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    keeps = "glibc.malloc.mmap_threshold=67108864:glibc.malloc.top_pad=67108864"
+    keeps = {"mmap_threshold": 64 << 20, "trim_threshold": 256 << 20, "top_pad": 16 << 20}
+    ours = ":".join(f"glibc.malloc.{name}={value}" for name, value in keeps.items())
     assert tuned({"HOME": "/h"}) == {
         "HOME": "/h",
-        "GLIBC_TUNABLES": f"glibc.malloc.hugetlb=1:{keeps}:glibc.malloc.arena_max=6",
-    }
-    assert tuned({"GLIBC_TUNABLES": "glibc.malloc.arena_max=3"}) == {
-        "GLIBC_TUNABLES": f"glibc.malloc.arena_max=3:glibc.malloc.hugetlb=1:{keeps}",
+        "GLIBC_TUNABLES": f"glibc.malloc.hugetlb=1:{ours}:glibc.malloc.arena_max=6",
     }
     for said in ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=1"):
         assert tuned({"GLIBC_TUNABLES": said}) is None
+    assert tuned({"GLIBC_TUNABLES": "glibc.malloc.arena_max=3"}) == {
+        "GLIBC_TUNABLES": f"glibc.malloc.arena_max=3:glibc.malloc.hugetlb=1:{ours}",
+    }
+    own = tuned({"MALLOC_ARENA_MAX": "1", "MALLOC_TOP_PAD_": "0"})["GLIBC_TUNABLES"]
+    assert "arena_max" not in own and "top_pad" not in own and "mmap_threshold" in own
 
 
 @pytest.mark.parametrize("version", ["glibc 2.34", "", None, OSError(22, "Invalid argument")])
@@ -96,21 +126,30 @@ def test_the_command_starts_anew_before_it_does_anything(monkeypatch):
 
 
 @glibc
-def test_a_process_starts_anew_once_and_keeps_its_memory():
-    processes, _, faults, rest = run(PLAIN)
-    assert processes == 2 and rest == "[] ['a b', 'é']"  # children do not inherit the mark
-    assert faults < 10  # of 12,288 pages that are taken ten times
-    processes, _, faults, _ = run(PLAIN | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"})
-    assert processes == 1 and faults > 100
+def test_a_process_starts_anew_once():
+    assert run(PLAIN, MARK) == (2, "[] ['a b', 'é']")  # children do not inherit the mark
+    assert run(PLAIN | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, MARK)[0] == 1
+
+
+@glibc
+def test_memory_that_is_taken_again_makes_no_page_faults():
+    assert int(run(PLAIN, FAULTS)[1]) < 10  # 30,720 pages of 4 KiB
+
+
+@glibc
+def test_a_thread_does_not_keep_all_that_it_frees():
+    peak, kept = map(int, run(PLAIN, KEPT)[1].split())
+    assert 600 <= peak < 1200  # megabytes; 600 are held at a time
+    assert kept < 500
 
 
 @on_request
-def test_its_memory_comes_in_huge_pages():
-    assert run(PLAIN)[1] > 0
-    assert run(PLAIN | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"})[1] == 0
+def test_memory_comes_in_huge_pages():
+    assert int(run(PLAIN, HUGE)[1]) > 0
+    assert int(run(PLAIN | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}, HUGE)[1]) == 0
 
 
 @glibc
 def test_an_interpreter_that_drops_the_variable_is_started_anew_once_all_the_same():
-    dropping = "import os; os.environ.pop('GLIBC_TUNABLES', None)\n" + SCRIPT
+    dropping = "import os; os.environ.pop('GLIBC_TUNABLES', None)\n" + MARK
     assert run(PLAIN, dropping)[0] == 2

@@ -149,8 +149,8 @@ class Attention(nn.Module):
         scores_BxHxQxK = jnp.einsum("bhqc,bhkc->bhqk", query_BxHxQxC, key_BxHxKxC)
         weights = softmax((scores_BxHxQxK + bias_BxHxQxK).astype(jnp.float32))
         weights_BxHxQxK = weights.astype(self.config.dtype)
-        # T5X drops weights with one mask for all queries (its length axis is shared). That is to
-        # drop the values of a key, which are C a key where the weights are Q.
+        # T5X drops weights, with one mask `[B, H, 1, K]` for all queries. To drop the values of a
+        # key is the same, and makes no second array `[B, H, Q, K]`.
         dropped_BxHxKxC = self.drop(value_BxHxKxC, deterministic=deterministic)
         context_BxHxQxC = jnp.einsum("bhqk,bhkc->bhqc", weights_BxHxQxK, dropped_BxHxKxC)
         return self.out(context_BxHxQxC.swapaxes(1, 2).reshape(*x_BxQxD.shape[:-1], -1))

@@ -68,14 +68,16 @@ def test_dropping_a_keys_values_is_dropping_its_weights():
 
 
 def test_a_mask_is_drawn_as_t5x_draws_it():
-    """The numbers that a key gives do not depend on which axis the mask is shared along."""
+    """Attention's mask of values is, number for number, T5X's of weights from the same key."""
 
-    def mask(shape, shared_axis):
-        drop = nn.Dropout(0.5, broadcast_dims=(shared_axis,), deterministic=False)
-        return drop.apply({}, jnp.ones(shape), rngs={"dropout": jax.random.key(1)})
+    def mask(drop, shape):
+        ones = jnp.ones(shape)
+        return drop.apply({}, ones, deterministic=False, rngs={"dropout": jax.random.key(1)})
 
-    of_weights = mask((ROWS, HEADS, QUERIES, KEYS), -2)
-    of_values = mask((ROWS, HEADS, KEYS, WIDTH), -1)
+    bound = Attention(CONFIG).bind({})
+    of_values = mask(bound.drop.clone(parent=None), (ROWS, HEADS, KEYS, WIDTH))
+    t5x = nn.Dropout(CONFIG.dropout_rate, broadcast_dims=(-2,))
+    of_weights = mask(t5x, (ROWS, HEADS, QUERIES, KEYS))
     assert set(np.unique(of_weights)) == {0, 2}
     np.testing.assert_array_equal(of_weights[:, :, 0], of_values[..., 0])
     # ... and every query, every number of a value, has its key's.
