@@ -126,6 +126,7 @@ def main() -> None:
         return
     names = rivals.pythons(WORKERS)
     rivals.compare("Training step, 11.5 M parameters, CPU", __file__, names, rounds=7, unit="step")
+    print(f"a step's multiplications: {step_flops() / 1e9:.0f} GFLOP")
 
 
 if __name__ == "__main__":
