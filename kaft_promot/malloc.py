@@ -60,23 +60,22 @@ def tuned(environment: Mapping[str, str]) -> dict[str, str] | None:
     names = {item.partition("=")[0] for item in said.split(":")}
     if HUGE_PAGES in names:
         return None
-    # name -> value, and the variable of its own that sets it, too
-    asked = {
-        HUGE_PAGES: (1, ""),  # has none
+    kept = {  # tunable -> value, and the variable of its own that sets it, too
         # From this size on an array that fits no free piece of the heap gets pages of its own,
-        # which go back when it is freed: the arrays of a long batch, kept in the heap, made a
-        # step's peak twice as high at times.
-        "glibc.malloc.mmap_threshold": (64 * _MIB, "MALLOC_MMAP_THRESHOLD_"),
+        # which go back when it is freed, in place of a heap that is larger by its size.
+        "mmap_threshold": (64 * _MIB, "MALLOC_MMAP_THRESHOLD_"),
         # The heap's free end goes back only when it is larger than this.
-        "glibc.malloc.trim_threshold": (256 * _MIB, "MALLOC_TRIM_THRESHOLD_"),
+        "trim_threshold": (256 * _MIB, "MALLOC_TRIM_THRESHOLD_"),
         # The heap grows by this more than asked. Not near 64 MiB: that is the size of a thread's
         # heap, none of which would then go back.
-        "glibc.malloc.top_pad": (16 * _MIB, "MALLOC_TOP_PAD_"),
+        "top_pad": (16 * _MIB, "MALLOC_TOP_PAD_"),
         # Each arena keeps what its threads have freed; by default there are up to eight a core.
-        "glibc.malloc.arena_max": (max(2, os.cpu_count() or 2), "MALLOC_ARENA_MAX"),
+        "arena_max": (max(2, os.cpu_count() or 2), "MALLOC_ARENA_MAX"),
     }
     tunables = [said] if said else []
-    for name, (value, variable) in asked.items():
-        if name not in names and variable not in environment:
-            tunables.append(f"{name}={value}")
+    tunables.append(f"{HUGE_PAGES}=1")
+    for name, (value, variable) in kept.items():
+        tunable = f"glibc.malloc.{name}"
+        if tunable not in names and variable not in environment:
+            tunables.append(f"{tunable}={value}")
     return {**environment, VARIABLE: ":".join(tunables)}

@@ -1,7 +1,5 @@
 """Attention drops values, which is what T5X does when it drops weights."""
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -82,14 +80,3 @@ def test_a_mask_is_drawn_as_t5x_draws_it():
     np.testing.assert_array_equal(of_weights[:, :, 0], of_values[..., 0])
     # ... and every query, every number of a value, has its key's.
     assert (of_weights == of_weights[:, :, :1]).all() and (of_values == of_values[..., :1]).all()
-
-
-def test_nothing_is_dropped_at_rate_zero():
-    config = dataclasses.replace(CONFIG, dropout_rate=0.0)
-    x = jax.random.normal(jax.random.key(0), (ROWS, KEYS, CONFIG.emb_dim))
-    bias = jnp.zeros((1, 1, KEYS, KEYS))
-    variables = Attention(config).init(jax.random.key(1), x, x, bias, True)
-    np.testing.assert_array_equal(
-        Attention(config).apply(variables, x, x, bias, False),
-        Attention(config).apply(variables, x, x, bias, True),
-    )
