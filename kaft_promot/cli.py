@@ -7,6 +7,7 @@ away, 128 + the signal when a run was stopped and saved.
 import argparse
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -72,6 +73,7 @@ def _run(arguments: list[str]) -> None:
     if not arguments:
         parser.print_help()
         raise UserError("name a verb, for example: kaft-promot quickstart")
+    _check_environment()
     bindings: list[str] = []
     if any(verb.uses_gin and verb.name == arguments[0] for verb in VERBS):
         from kaft_promot.gin_config import split_gin_flags
@@ -80,6 +82,15 @@ def _run(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     options.bindings = bindings
     options.run(options)
+
+
+def _check_environment() -> None:
+    """JAX reads its variables when it is imported, and complains of them with a stack trace."""
+    devices = os.environ.get("JAX_NUM_CPU_DEVICES", "1")
+    if not re.fullmatch("-1|0*[1-9][0-9]*", devices):  # -1 is JAX's own default
+        raise UserError(
+            f"JAX_NUM_CPU_DEVICES={devices}: must be a number of devices, for example 2 (or unset)"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

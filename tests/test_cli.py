@@ -270,6 +270,23 @@ def test_a_stopped_run_says_so_and_keeps_its_status(capsys, monkeypatch):
     assert "after step 12" in err
 
 
+@pytest.mark.parametrize("devices", ["two", "0", "", "1.5"])
+def test_a_wrong_number_of_devices_is_one_line(capsys, monkeypatch, devices):
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", devices)
+    status, _, err = run(capsys, "probe", *PROBE)
+    assert status == 2
+    assert err.startswith(f"error: JAX_NUM_CPU_DEVICES={devices}: must be") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("devices", ["2", "-1"])
+def test_numbers_of_devices_that_jax_takes_are_taken(devices):
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": devices}
+    command = [sys.executable, "-m", "kaft_promot.cli", "probe", *PROBE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "gone" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_real_process_complains_in_one_line():
     ran = command("augment", "--input=gone.jsonl", "--output=o", "--kinds=odd")
     assert (ran.returncode, ran.stdout) == (2, "")
