@@ -280,9 +280,7 @@ def test_a_wrong_number_of_devices_is_one_line(capsys, monkeypatch, devices):
 
 @pytest.mark.parametrize("devices", ["2", "-1"])
 def test_numbers_of_devices_that_jax_takes_are_taken(devices):
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": devices}
-    command = [sys.executable, "-m", "kaft_promot.cli", "probe", *PROBE]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = command("probe", *PROBE, env=os.environ | {"JAX_NUM_CPU_DEVICES": devices})
     assert done.returncode == 2
     assert "gone" in done.stderr and "Traceback" not in done.stderr
 
