@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kaft_promot.errors import UserError
+from kaft_promot.user_modules import import_user_module
 
 _DECLARATIONS = "kaft_promot.eval"
 _REGISTRY: dict[str, Suite] = {}
@@ -91,18 +92,14 @@ def get(name: str, module: str | None = None) -> Suite:
 
     Args:
       name: as registered.
-      module: a module of the user's own that registers suites; imported first.
+      module: a module of the user's own that registers suites; imported first, also from the
+        current folder.
 
     Raises:
       UserError: the module cannot be imported, or no such suite (with the nearest names).
     """
     if module:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise
-            raise UserError(f"suite module {module!r}: not on the Python path") from error
+        import_user_module(module, "SUITE_MODULE, IN_CONTEXT_MODULE")
     if name not in _REGISTRY:
         _import_declarations()
     if name in _REGISTRY:

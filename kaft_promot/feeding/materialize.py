@@ -28,6 +28,9 @@ _EOS_STEPS = (seqio.preprocessors.append_eos, seqio.preprocessors.append_eos_aft
 
 def dataset(task: seqio.Task, cfg: DatasetConfig) -> tf.data.Dataset:
     """The task's examples in order, preprocessed and cut to their lengths."""
+    for feature in task.output_features.values():
+        if isinstance(feature.vocabulary, TaskVocabulary):
+            _ = feature.vocabulary.plain  # an error there is one line, inside tf.data many
     try:
         return task.get_dataset(
             sequence_length=dict(cfg.task_feature_lengths),

@@ -10,7 +10,6 @@ import difflib
 import importlib
 import os
 import pkgutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from kaft_promot.feeding.pipeline import Source
 from kaft_promot.feeding.prompts import check_room, prepend
 from kaft_promot.feeding.seqio_vocabulary import TaskVocabulary
 from kaft_promot.feeding.token_store import TokenStore, write_store
+from kaft_promot.user_modules import import_user_module
 
 TASKS_PACKAGE = "kaft_promot.tasks"
 # Input never needs an accelerator; without this TensorFlow takes all of a GPU's memory.
@@ -63,7 +63,7 @@ def get_mixture_or_task(name: str, module: str | None = None) -> seqio.Task | se
         UserError: the module does not import, or nothing has that name; near names are listed.
     """
     if module:
-        import_module(module)
+        import_user_module(module, "MIXTURE_OR_TASK_MODULE")
     failed = _import_tasks_until(name)
     if _registered(name):
         return seqio.get_mixture_or_task(name)
@@ -75,35 +75,6 @@ def get_mixture_or_task(name: str, module: str | None = None) -> seqio.Task | se
         + (f"; could not import {'; '.join(failed)}" if failed else "")
         + ("" if module else "; a module of your own is named by MIXTURE_OR_TASK_MODULE")
     )
-
-
-def import_module(module: str) -> None:
-    """Import a user's module, also from the current folder.
-
-    Raises:
-        UserError: there is no such module, or its file cannot be imported.
-    """
-    here = os.getcwd()
-    added = here not in sys.path and "" not in sys.path
-    if added:
-        sys.path.insert(0, here)
-    try:
-        importlib.import_module(module)
-    except UserError:
-        raise
-    except ModuleNotFoundError as e:
-        missing = e.name or ""
-        if module == missing or module.startswith(missing + "."):
-            raise UserError(
-                f"there is no module {module!r} (MIXTURE_OR_TASK_MODULE): run from the folder "
-                "that holds it, or install it"
-            ) from e
-        raise UserError(f"module {module!r} needs {missing!r}, which is not installed") from e
-    except Exception as e:
-        raise UserError(f"module {module!r} does not import: {type(e).__name__}: {e}") from e
-    finally:
-        if added:
-            sys.path.remove(here)
 
 
 def _registered(name: str) -> bool:

@@ -1,9 +1,23 @@
-"""`MODEL_DIR/checkpoints/best`: a run's best checkpoint by name."""
+"""Where a checkpoint lies: its path, with `MODEL_DIR/checkpoints/best` as the best step's."""
 
 import os
 import pathlib
 
 from kaft_promot.errors import UserError
+
+
+def find_checkpoint(path: str | os.PathLike) -> pathlib.Path:
+    """The path of a checkpoint's file or folder, which exists; `best` is resolved.
+
+    Raises:
+      UserError: it is not here, or as `resolve_best`.
+    """
+    if "://" in str(path):
+        raise UserError(f"{path}: only local files can be read; copy the checkpoint here first")
+    found = resolve_best(path)
+    if not found.exists():
+        raise UserError(f"{found}: no such checkpoint (a folder, a file, or the name mini)")
+    return found
 
 
 def resolve_best(path: str | os.PathLike) -> pathlib.Path:

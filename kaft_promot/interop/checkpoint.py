@@ -8,7 +8,7 @@ from typing import Any
 
 from kaft_promot.errors import UserError
 from kaft_promot.interop import huggingface, native, t5x
-from kaft_promot.interop.best import resolve_best
+from kaft_promot.interop.best import find_checkpoint
 from kaft_promot.interop.model import Model
 from kaft_promot.interop.vocabulary import MINI, checkpoint_vocabulary
 from kaft_promot.models import (
@@ -62,11 +62,7 @@ def read(path: str | os.PathLike) -> Model:
     """Reads any checkpoint as it is, without checking it against a configuration."""
     if str(path) == "mini":
         return dataclasses.replace(native.read_native(MINI), origin="mini")
-    if "://" in str(path):
-        raise UserError(f"{path}: only local files can be read; copy the checkpoint here first")
-    path = resolve_best(path)
-    if not path.exists():
-        raise UserError(f"{path}: no such checkpoint (a folder, a file, or the name mini)")
+    path = find_checkpoint(path)
     if path.parent.name == "checkpoints" and path.name.isdigit():
         return _read_run(path.parent.parent, int(path.name))
     folder = path.parent if path.name.endswith(".safetensors") else path

@@ -8,7 +8,7 @@ import gin
 from kaft_promot.errors import UserError
 from kaft_promot.feeding.vocabulary import load_vocabulary
 from kaft_promot.interop import huggingface, native, t5x
-from kaft_promot.interop.best import resolve_best
+from kaft_promot.interop.best import find_checkpoint
 from kaft_promot.interop.tensors import read_json
 from kaft_promot.models import T5Config
 
@@ -20,8 +20,11 @@ def checkpoint_vocabulary(path: str | os.PathLike) -> str | None:
 
     Returns:
       A path or name for `load_vocabulary`; None where the checkpoint does not say (T5X's never do).
+
+    Raises:
+      UserError: there is no such checkpoint.
     """
-    folder = MINI if str(path) == "mini" else resolve_best(path)
+    folder = MINI if str(path) == "mini" else find_checkpoint(path)
     folder = folder.parent if folder.name.endswith(".safetensors") else folder
     if (folder / "config.json").is_file():
         return huggingface.vocabulary_in(folder)
@@ -48,7 +51,7 @@ def _run_vocabulary(model_dir: pathlib.Path, step: int | None) -> str | None:
 
 def checkpoint_vocab_size(path: str | os.PathLike) -> int | None:
     """Rows of a checkpoint's embedding, without reading its parameters; None if not known."""
-    folder = MINI if str(path) == "mini" else resolve_best(path)
+    folder = MINI if str(path) == "mini" else find_checkpoint(path)
     file = folder
     folder = folder.parent if folder.name.endswith(".safetensors") else folder
     for name in ("config.json", native.CONFIG):
@@ -74,7 +77,7 @@ def run_vocabulary(
       model_config: the network, if the user named it.
 
     Raises:
-      UserError: if neither is known, the two have different ids, or the vocabulary has more ids
+      UserError: if there is no such checkpoint, neither is known, the two have different ids, or the vocabulary has more ids
         than the network has embeddings.
     """
     own = None if checkpoint_path is None else checkpoint_vocabulary(checkpoint_path)

@@ -109,8 +109,18 @@ def test_unknown_suite_names_near_ones():
         suites.get("groundng")
     with pytest.raises(UserError, match="known: .*grounding"):
         suites.get("xyz")
-    with pytest.raises(UserError, match="suite module 'no_such_module'"):
+    with pytest.raises(UserError, match=r"no module 'no_such_module' \(SUITE_MODULE"):
         suites.get("grounding", "no_such_module")
+
+
+def test_a_module_that_does_not_import_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "half_a_suite.py").write_text("import suites_of_nobody\n")
+    (tmp_path / "wrong_suite.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="'half_a_suite' needs 'suites_of_nobody'"):
+        suites.get("grounding", "half_a_suite")
+    with pytest.raises(UserError, match="'wrong_suite' does not import: ZeroDivisionError"):
+        suites.get("grounding", "wrong_suite")
 
 
 def test_a_users_own_suite_by_module(tmp_path, monkeypatch, model):
@@ -123,7 +133,7 @@ def test_a_users_own_suite_by_module(tmp_path, monkeypatch, model):
         " examples=examples, read=lambda text: {'answer': text},"
         " score=lambda row: {'loud': float(row['answer'].isupper())}),)))\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)  # not on Python's path
 
     class Shouter:
         def generate(self, prompts):
