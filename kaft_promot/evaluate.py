@@ -16,6 +16,7 @@ from kaft_promot import specialize
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation import in_context as _in_context  # noqa: F401 (gin binds its settings)
 from kaft_promot.evaluation import metrics, own_metrics, suites, task_figures
+from kaft_promot.evaluation.example_scores import ExampleScores
 from kaft_promot.evaluation.report import build, write_html, write_results
 from kaft_promot.evaluation.runner import run_suite
 from kaft_promot.evaluation.statistics import Estimate
@@ -32,7 +33,7 @@ def evaluate(
     *,
     checkpoint_path: str,
     output_dir: str,
-    suite: str = "grounding",
+    suite: str | None = None,
     data: str | None = None,
     dataset: DatasetConfig | None = None,
     arm: str = "model",
@@ -53,7 +54,7 @@ def evaluate(
     Args:
       checkpoint_path: any checkpoint.
       output_dir: made if it does not exist; several arms may share one.
-      suite: name of a suite (see `eval/`).
+      suite: name of a suite (see `eval/`); None for `grounding`, unless `dataset` names a task.
       data: what the suite reads; for `grounding`, a records file of `kaft-promot augment`. None
         for suites that need no data, such as `mini_in_context`.
       dataset: a SeqIO task or mixture instead of a suite. Each task is scored by its own
@@ -145,13 +146,18 @@ def _earlier(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _suite_or_task(
-    suite: str, data: str | None, dataset: DatasetConfig | None, module: str | None
+    suite: str | None, data: str | None, dataset: DatasetConfig | None, module: str | None
 ) -> suites.Suite:
     """The suite that was asked for, or the task as one."""
     if dataset is not None and dataset.mixture_or_task_name:
-        if data is not None:
-            raise UserError("eval takes one of --gin.EVAL_DATA and --gin.MIXTURE_OR_TASK_NAME")
+        for name, value in (("EVAL_DATA", data), ("SUITE", suite)):
+            if value is not None:
+                raise UserError(
+                    f"eval takes one of --gin.{name} and --gin.MIXTURE_OR_TASK_NAME: a suite, or a "
+                    "task, in a call each"
+                )
         return task_suite(dataset)
+    suite = suite or "grounding"
     chosen = suites.get(suite, module)
     if chosen.needs_data and data is None:
         raise UserError(
@@ -164,7 +170,9 @@ def _suite_or_task(
     return chosen
 
 
-def task_suite(dataset: DatasetConfig, max_examples: int | None = None) -> suites.Suite:
+def task_suite(
+    dataset: DatasetConfig, max_examples: int | None = None, compared: bool = False
+) -> suites.Suite:
     """A SeqIO task or mixture as a suite.
 
     It loads no data of its own; examples of a mixture are told apart by their task's name. They are
@@ -175,8 +183,11 @@ def task_suite(dataset: DatasetConfig, max_examples: int | None = None) -> suite
     Args:
       dataset: task, split and module.
       max_examples: of each task, the first ones; None for all.
+      compared: whether rows also have what the task's own metrics give for the example alone
+        (`example_scores`), with the first of these as the main score.
     """
-    read = functools.cache(lambda: tuple(_task_examples(dataset, max_examples)))
+    own: dict[str, ExampleScores] = {}  # by the SeqIO task's name
+    read = functools.cache(lambda: tuple(_task_examples(dataset, max_examples, compared, own)))
     return suites.Suite(
         name=dataset.mixture_or_task_name,
         description=f"{dataset.mixture_or_task_name}, split {dataset.split}",
@@ -185,51 +196,73 @@ def task_suite(dataset: DatasetConfig, max_examples: int | None = None) -> suite
                 name=dataset.mixture_or_task_name,
                 examples=lambda _: read(),
                 read=_read,
-                score=_score,
+                score=functools.partial(_score, own),
             ),
         ),
     )
 
 
 def _task_examples(
-    dataset: DatasetConfig, max_examples: int | None
+    dataset: DatasetConfig,
+    max_examples: int | None,
+    compared: bool,
+    own: dict[str, ExampleScores],
 ) -> Iterator[suites.EvalExample]:
+    """The examples; where they are `compared`, `own` gets the scores of each of their tasks."""
     from kaft_promot.feeding.seqio_door import get_mixture_or_task  # imports TensorFlow
 
-    for number, example in enumerate(eval_examples(dataset, max_examples=max_examples, raw=True)):
+    found = eval_examples(dataset, max_examples=max_examples, raw=True)
+    for example in found:
         for name in ("inputs_pretokenized", "targets_pretokenized"):
             if name not in example:
                 raise UserError(
                     f"task {example['task']!r} gives no {name}: put "
                     "seqio.preprocessors.tokenize among its preprocessors"
                 )
-        name = f"{example['task']}:{dataset.split}:{number}"
-        target = example["targets_pretokenized"]
+    targets: dict[str, list[Any]] = {}
+    for example in found:
+        # Targets are read now, before anything is decoded: what fails, fails early.
         task = get_mixture_or_task(example["task"])
-        own = own_metrics.TaskMetrics.of(task)
+        example["read_target"] = example["targets_pretokenized"]
+        if task.postprocessor is not None:
+            example["read_target"] = own_metrics.postprocessed(
+                task, example["targets_pretokenized"], example["raw"], is_target=True
+            )
+        targets.setdefault(task.name, []).append(example["read_target"])
+    metrics_of = {name: own_metrics.TaskMetrics.of(get_mixture_or_task(name)) for name in targets}
+    if compared:
+        own |= {name: ExampleScores.of(metrics_of[name], targets[name]) for name in targets}
+    for number, example in enumerate(found):
+        task_name = example["task"]
+        name = f"{task_name}:{dataset.split}:{number}"
+        target = example["targets_pretokenized"]
         yield suites.EvalExample(
             example_id=name,
             question_id=str(example.get("source_id", example.get("id", name))),
             prompt=example["inputs_pretokenized"],
-            fields={"seqio_task": example["task"], "split": dataset.split, "target": target},
-            read=_reader(task if own.postprocesses else None, target, example["raw"], dataset),
-            scored=target if own.score else None,
+            fields={"seqio_task": task_name, "split": dataset.split, "target": target},
+            read=_reader(example, dataset, own[task_name].main if task_name in own else None),
+            scored=target if metrics_of[task_name].score else None,
         )
 
 
 def _reader(
-    task: Any, target: str, example: Mapping[str, Any], dataset: DatasetConfig
+    example: Mapping[str, Any], dataset: DatasetConfig, main: str | None
 ) -> Callable[[str], Mapping[str, Any]]:
-    """What adds to a row how the task reads it; `task` is None where it has no postprocess_fn."""
+    """What adds to a row how the example's task reads it and which score is the main one."""
+    from kaft_promot.feeding.seqio_door import get_mixture_or_task
+
+    task = get_mixture_or_task(example["task"])
     further: dict[str, Any] = {"seqio_module": dataset.module} if dataset.module else {}
-    if task is None:
+    if main is not None:
+        further["main_score"] = main
+    if task.postprocessor is None:
         return lambda output: further
-    # The target is read now, before anything is decoded: what fails, fails early.
-    read_target = own_metrics.postprocessed(task, target, example, is_target=True)
 
     def read(output: str) -> Mapping[str, Any]:
-        prediction = own_metrics.postprocessed(task, output, example, is_target=False)
-        return {**further, "postprocessed": {"target": read_target, "prediction": prediction}}
+        prediction = own_metrics.postprocessed(task, output, example["raw"], is_target=False)
+        both = {"target": example["read_target"], "prediction": prediction}
+        return {**further, "postprocessed": both}
 
     return read
 
@@ -245,9 +278,13 @@ def _read(output: str) -> Mapping[str, Any]:
     return {"answer": answer, "source": source}
 
 
-def _score(row: Mapping[str, Any]) -> dict[str, float]:
+def _score(own: Mapping[str, ExampleScores], row: Mapping[str, Any]) -> dict[str, float]:
     answer, _ = split_source(row["target"])
-    return {
+    scores = {
         "exact_match": metrics.exact_match(row["answer"], [answer]),
         "f1": metrics.f1(row["answer"], [answer]),
     }
+    if row["seqio_task"] in own:
+        read = row.get("postprocessed", row)
+        scores |= own[row["seqio_task"]](read["target"], read["prediction"])
+    return scores

@@ -70,6 +70,10 @@ def split_gin_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return others, bindings
 
 
+# What model files set, in whatever order the files come; without one, the checkpoint's own.
+OWN_MODEL: Mapping[str, Any] = {"MODEL": None, "VOCABULARY": None}
+
+
 def parse_gin(
     files: Sequence[str],
     bindings: Sequence[str] = (),

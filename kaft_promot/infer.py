@@ -152,7 +152,7 @@ def infer(
     checkpoint = checkpoint_name(checkpoint_path, predictor.params)
     path = pathlib.Path(output_dir) / PREDICTIONS
     with RowWriter(path) as writer:
-        missing = _missing(examples, checkpoint, writer)
+        missing = _missing(examples, checkpoint, predictor.decoding, writer)
         bar = tqdm(total=len(examples), initial=len(examples) - len(missing), unit="prompt")
         with bar:
             for start in range(0, len(missing), _CHUNK):
@@ -160,7 +160,12 @@ def infer(
                 prompts = [tokens.get(row["example_id"]) or row["prompt"] for row in rows]
                 outputs = predictor.generate(prompts, ids=[row["example_id"] for row in rows])
                 writer.append(
-                    {**row, "prediction": output, "checkpoint": checkpoint}
+                    {
+                        **row,
+                        "prediction": output,
+                        "checkpoint": checkpoint,
+                        "decoding": predictor.decoding,
+                    }
                     for row, output in zip(rows, outputs, strict=True)
                 )
                 bar.update(len(rows))
@@ -227,11 +232,13 @@ def _task_prompts(dataset: DatasetConfig) -> tuple[list[Row], dict[str, list[int
     return rows, tokens
 
 
-def _missing(examples: Sequence[Row], checkpoint: str, writer: RowWriter) -> list[Row]:
+def _missing(
+    examples: Sequence[Row], checkpoint: str, decoding: str, writer: RowWriter
+) -> list[Row]:
     """The examples that have no row yet.
 
     Raises:
-      UserError: if a row is of another prompt or checkpoint.
+      UserError: if a row is of another prompt or checkpoint, or was decoded otherwise.
     """
     missing = []
     for example in examples:
@@ -242,5 +249,10 @@ def _missing(examples: Sequence[Row], checkpoint: str, writer: RowWriter) -> lis
             raise UserError(
                 f"{writer.path}: holds predictions of another input or checkpoint "
                 f"({example['example_id']}): set another --gin.INFER_OUTPUT_DIR or delete the file"
+            )
+        elif old.get("decoding", decoding) != decoding:
+            raise UserError(
+                f"{writer.path}: holds predictions decoded otherwise ({old['decoding']}; now "
+                f"{decoding}): set another --gin.INFER_OUTPUT_DIR or delete the file"
             )
     return missing

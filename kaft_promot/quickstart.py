@@ -21,7 +21,7 @@ import gin
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation.runner import run_suite
 from kaft_promot.feeding import DatasetConfig
-from kaft_promot.gin_config import parse_gin
+from kaft_promot.gin_config import OWN_MODEL, parse_gin
 from kaft_promot.infer import checkpoint_name, load_predictor
 from kaft_promot.interop.native import TENSORS
 from kaft_promot.knowledge import QAExample, augment_file, probe_file
@@ -129,8 +129,7 @@ def run(
         raise UserError(f"--half={half}: choose from {', '.join(HALVES)}")
     folder = pathlib.Path(output_dir)
     of_promot = f"MODEL_DIR={str(folder / PROMOT)!r}"
-    defaults = {"MODEL": None, "VOCABULARY": None}  # the base's own
-    parse_gin([RECIPE], [of_promot, *(bindings or [])], defaults=defaults)
+    parse_gin([RECIPE], [of_promot, *(bindings or [])], defaults=OWN_MODEL)
     settings = Quickstart()  # type: ignore[call-arg]  # gin fills it from the recipe
     comparison = Promot()  # type: ignore[call-arg]
     started = time.monotonic()

@@ -4,11 +4,11 @@ Nothing is imported from the rooms before a verb runs, so that help and mistakes
 """
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
-import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from kaft_promot import flags
 from kaft_promot.errors import UserError
@@ -38,29 +38,29 @@ class Verb:
 
 
 def train(options: argparse.Namespace) -> None:
-    _configure(options, "specialize", output="MODEL_DIR")
-    from kaft_promot.gin_config import call
-    from kaft_promot.scale.process import initialize
-    from kaft_promot.training import train as run
+    with _configured(options, "specialize", output="MODEL_DIR"):
+        from kaft_promot.gin_config import call
+        from kaft_promot.scale.process import initialize
+        from kaft_promot.training import train as run
 
-    call(initialize)
-    call(run)
+        call(initialize)
+        call(run)
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    _configure(options, "evaluate", output="EVAL_OUTPUT_DIR")
-    from kaft_promot.evaluate import evaluate as run
-    from kaft_promot.gin_config import call
+    with _configured(options, "evaluate", output="EVAL_OUTPUT_DIR"):
+        from kaft_promot.evaluate import evaluate as run
+        from kaft_promot.gin_config import call
 
-    print(call(run))
+        print(call(run))
 
 
 def infer(options: argparse.Namespace) -> None:
-    _configure(options, "infer", output="INFER_OUTPUT_DIR")
-    from kaft_promot.gin_config import call
-    from kaft_promot.infer import infer as run
+    with _configured(options, "infer", output="INFER_OUTPUT_DIR"):
+        from kaft_promot.gin_config import call
+        from kaft_promot.infer import infer as run
 
-    print(call(run))
+        print(call(run))
 
 
 def augment(options: argparse.Namespace) -> None:
@@ -117,11 +117,11 @@ def quickstart(options: argparse.Namespace) -> None:
 
 
 def promot(options: argparse.Namespace) -> None:
-    _configure(options, "promot.report", output="MODEL_DIR")
-    from kaft_promot.gin_config import call
-    from kaft_promot.promot.report import compare
+    with _configured(options, "promot.report", output="MODEL_DIR"):
+        from kaft_promot.gin_config import call
+        from kaft_promot.promot.report import compare
 
-    print(call(compare))
+        print(call(compare))
 
 
 def report(options: argparse.Namespace) -> None:
@@ -152,8 +152,12 @@ def interpolate(options: argparse.Namespace) -> None:
     print(run(options.base, options.tuned, options.weight, options.output))
 
 
-def _configure(options: argparse.Namespace, *modules: str, output: str) -> None:
-    """Parses gin for a verb, and keeps the configuration in the folder that `output` names."""
+@contextlib.contextmanager
+def _configured(options: argparse.Namespace, *modules: str, output: str) -> Iterator[None]:
+    """Parses gin for a verb, and keeps the configuration in the folder that `output` names.
+
+    A call that is refused before it has written anything there leaves the folder as it was.
+    """
     if options.alsologtostderr:
         from absl import logging
 
@@ -162,6 +166,7 @@ def _configure(options: argparse.Namespace, *modules: str, output: str) -> None:
     if not options.gin_file and not options.bindings:
         raise UserError("no configuration: add --gin_file=... (see --help)")
     from kaft_promot.gin_config import (
+        OWN_MODEL,
         UnknownName,
         import_task_files,
         macro_value,
@@ -173,21 +178,38 @@ def _configure(options: argparse.Namespace, *modules: str, output: str) -> None:
         importlib.import_module(f"kaft_promot.{module}")
     bindings = [*options.gin_bindings, *options.bindings]
     folders = [path for paths in options.gin_search_paths for path in paths.split(",") if path]
-    # Model files set them, in whatever order the files come.
-    defaults = {"MODEL": None, "VOCABULARY": None}
     try:
-        parse_gin(options.gin_file, bindings, folders, defaults)
+        parse_gin(options.gin_file, bindings, folders, OWN_MODEL)
     except UnknownName:
         # Task files may have settings of their own (kaft_records.directory). They import
         # TensorFlow, so that they are only imported when something asks for them.
         import_task_files()
-        parse_gin(options.gin_file, bindings, folders, defaults)
+        parse_gin(options.gin_file, bindings, folders, OWN_MODEL)
     folder = macro_value(output)
-    if isinstance(folder, str):
-        os.makedirs(folder, exist_ok=True)
-        path = pathlib.Path(folder, "config.gin")  # T5X's name
-        path.write_text(whole_config(), encoding="utf-8")
     _keep_programs()
+    if not isinstance(folder, str):
+        yield
+        return
+    path = pathlib.Path(folder, "config.gin")  # T5X's name
+    before = path.read_bytes() if path.is_file() else None
+    made = [place for place in path.parents if not place.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(whole_config(), encoding="utf-8")
+    start = path.stat().st_mtime_ns
+    try:
+        yield
+    except UserError:
+        files = (file for file in path.parent.rglob("*") if file.is_file() and file != path)
+        if any(file.stat().st_mtime_ns >= start for file in files):
+            raise  # there is work that the configuration belongs to
+        if before is not None:
+            path.write_bytes(before)
+        else:
+            path.unlink()
+            for place in made:  # the innermost first
+                with contextlib.suppress(OSError):  # not empty
+                    place.rmdir()
+        raise
 
 
 def _keep_programs() -> None:

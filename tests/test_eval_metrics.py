@@ -9,6 +9,11 @@ import pytest
 from byte_model import write_byte_model
 
 from kaft_promot import cli, evaluate
+from kaft_promot.evaluation.example_scores import ExampleScores
+from kaft_promot.evaluation.own_metrics import TaskMetrics
+from kaft_promot.evaluation.retention import main_score
+from kaft_promot.evaluation.runner import make_row
+from kaft_promot.evaluation.task_metrics import bleu
 from kaft_promot.feeding import DatasetConfig, eval_examples
 from kaft_promot.infer import load_predictor
 
@@ -286,6 +291,56 @@ def test_rte_is_scored_by_its_accuracy(folder, monkeypatch):
     found = results("rte")["model"]["rte/validation"]
     assert list(found) == ["accuracy"] and found["accuracy"]["value"] == 50.0
     assert 20 < found["accuracy"]["low"] < 50 < found["accuracy"]["high"] < 80
+
+
+def test_compared_arms_are_scored_by_the_tasks_own_metrics_example_by_example(folder):
+    dataset = DatasetConfig(
+        mixture_or_task_name="metrics_qa",
+        task_feature_lengths={"inputs": 96, "targets": 64},
+        split="validation",
+        batch_size=1,
+        module=MODULE,
+    )
+    suite = evaluate.task_suite(dataset, compared=True)
+    (task,) = suite.tasks
+    first = next(iter(task.examples(None)))
+    right, wrong = (make_row(suite, task, first, said, "arm", {}) for said in (" ROME", "Oslo"))
+    assert first.fields["target"] == "rome"
+    assert right["postprocessed"] == {"target": ["rome", "rome!"], "prediction": "rome!"}
+    assert right["main_score"] == wrong["main_score"] == "em"
+    assert (main_score(right), main_score(wrong)) == (1.0, 0.0)
+    plain = evaluate.task_suite(dataset)
+    row = make_row(plain, plain.tasks[0], first, " ROME", "arm", {})
+    assert set(row["scores"]) == {"exact_match", "f1"}
+
+
+def test_a_sentences_bleu_is_its_score():
+    sacrebleu = pytest.importorskip("sacrebleu")
+    target, part = "le chat dort sur un lit rouge ce soir", "le chat dort sur un lit vert"
+    scores = ExampleScores.of(TaskMetrics(task="t", predict=[bleu]), ["oui", target])
+    assert scores.main == "bleu"
+    assert (
+        scores(target, target) == {"bleu": pytest.approx(1.0)} and scores(target, "")["bleu"] == 0
+    )
+    assert scores(target, part)["bleu"] == pytest.approx(
+        sacrebleu.corpus_bleu([part], [[target]]).score / 100
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "tops"),
+    [
+        (lambda t, p: {"a": 100.0 * (t == p), "b": 3.0}, {"a": 100.0}),
+        (lambda t, p: {"a": float(t == p)}, {"a": 1.0}),
+        (lambda t, p: {"loss": -5.0}, {}),
+        (lambda t, p: 1 / 0, {}),
+    ],
+)
+def test_only_metrics_of_a_known_scale_compare_arms(given, tops):
+    scores = ExampleScores.of(TaskMetrics(task="t", predict=[given]), ["x", "y"])
+    assert scores.tops == tops and scores.main == next(iter(tops), None)
+    assert scores("x", "x") == dict.fromkeys(tops, 1.0)
+    assert scores("x", "y") == dict.fromkeys(tops, 0.0)
 
 
 def test_wmt_is_scored_by_sacrebleu(folder, monkeypatch, capsys):

@@ -215,6 +215,9 @@ def test_a_mixture_with_a_prompt_for_each_task(folder, capsys):
         train("promot_stage1", "lacks", tasks[0], "--gin.PROMPT_TASKS=('one',)", task="onetwo") == 2
     )
     assert "task 'two' has no soft prompt" in capsys.readouterr().err
+    three = "--gin.PROMPT_TASKS=('one', 'two', 'three')"
+    assert train("promot_stage1", "unused", tasks[0], three, task="onetwo") == 2
+    assert "names three, of which the training data has no example" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +241,16 @@ def misfits(folder):
         ),
         ("promot_stage1", ["Stage.trainable='.*promt.*'"], "'.*promt.*' matches no parameter"),
         ("finetune", ["Stage.trainable='.*prompt.*'"], "'.*prompt.*' matches no parameter"),
+        (
+            "promot_stage1",
+            ["train.train_eval_dataset_cfg=None"],
+            "metric_name_to_monitor = 'eval/accuracy' is not measured without train.train_eval",
+        ),
+        (
+            "finetune",
+            ["SAVING_PERIOD=1", "EVAL_PERIOD=2"],
+            "measured every 2 steps (train.eval_period), checkpoints are saved every 1 (Checkpoint",
+        ),
         ("promot_stage2", ["PROMPT_PATH=gone"], "gone: no such prompt"),
         ("promot_stage2", [], "no value for PROMPT_PATH"),
         ("promot_stage2", ["PROMPT_PATH=base"], "base: no soft prompt in it"),
@@ -249,7 +262,7 @@ def test_mistakes_are_one_line_before_training(folder, capsys, misfits, recipe, 
     assert train(recipe, "bad", *(f"--gin.{binding}" for binding in more)) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
-    assert not pathlib.Path("bad/metrics.jsonl").exists()
+    assert not pathlib.Path("bad").exists()
 
 
 @pytest.mark.parametrize("verb", ["infer", "eval"])

@@ -152,6 +152,17 @@ class Predictor:
         self._seed = seed
         self._on_long_input = on_long_input
 
+    @property
+    def decoding(self) -> str:
+        """All settings that outputs depend on: `beam num_beams=4 ..., 512 -> 32 tokens`."""
+        options: dict[str, Any] = {
+            "greedy": {},
+            "beam": self._beam_options,
+            "sample": {**self._sampling_options, "seed": self._seed},
+        }[self.method]
+        named = " ".join([self.method, *(f"{name}={value}" for name, value in options.items())])
+        return f"{named}, {self.max_input_length} -> {self.max_decode_length} tokens"
+
     def generate(
         self,
         prompts: Sequence[Prompt],

@@ -9,7 +9,13 @@ from html import escape
 from kaft_promot.evaluation import page
 from kaft_promot.evaluation.output_share import format_of
 from kaft_promot.evaluation.page import Section
-from kaft_promot.evaluation.retention import IN_CONTEXT_SUITE, TARGET_SUITE, Scores, in_format
+from kaft_promot.evaluation.retention import (
+    IN_CONTEXT_SUITE,
+    TARGET_SUITE,
+    Scores,
+    in_format,
+    main_score,
+)
 from kaft_promot.evaluation.rows import Row
 
 _PROMPT_LIMIT = 420  # characters of a prompt that are shown: its end, where the query stands
@@ -32,7 +38,7 @@ def section(rows: Sequence[Row], table: Scores, target: str) -> Section:
             f'<tr class="{"right" if right else "wrong"}"><th scope="row">{escape(arm)}</th>'
             f"<td>{page.verdict(right)} {page.output(of_arm[arm]['prediction'])}{tag}</td></tr>"
             for arm in table.arms
-            for right in [bool(of_arm[arm]["scores"]["exact_match"])]
+            for right in [main_score(of_arm[arm]) >= 0.5]
             for tag in [_tag(of_arm[arm], table, in_format(of_arm[arm], predicate))]
         )
         prompt = row.get("prompt", "")

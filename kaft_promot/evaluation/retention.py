@@ -24,8 +24,10 @@ from typing import Any, NamedTuple
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation import measurements
 from kaft_promot.evaluation.output_share import format_of
+from kaft_promot.evaluation.row_checks import problem
 from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.statistics import Difference, Estimate
+from kaft_promot.evaluation.suites import MAIN_SCORE
 from kaft_promot.evaluation.task_means import difference_of_tasks, mean_of_tasks
 
 TARGET, OTHER, SAME, SHARE = NAMES = tuple(m.name for m in measurements.RETENTION)
@@ -195,8 +197,8 @@ class Scores:
             self._add(row, same.get(row["task"], False), in_format(row, predicate))
 
     def _add(self, row: Row, same: bool, formatted: bool) -> None:
-        of_arm, score = self._points[row["arm"]], float(row["scores"]["exact_match"])
-        point = _Point(score, row["task"], row["question_id"])
+        of_arm = self._points[row["arm"]]
+        point = _Point(main_score(row), row["task"], row["question_id"])
         if row["suite"] == TARGET_SUITE:
             names = {TARGET: point}
         elif same:
@@ -261,6 +263,14 @@ def arms_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return [arm for arm in ARM_ORDER if arm in found] + sorted(found - set(ARM_ORDER))
 
 
+def main_score(row: Row) -> float:
+    """The score, from 0 to 1, that arms are compared by: `main_score` of the row says which.
+
+    Exact match, where it says nothing.
+    """
+    return float(row["scores"][row.get("main_score", MAIN_SCORE)])
+
+
 def in_format(row: Row, predicate: Any) -> bool:
     """Whether the row's output is in a format, as the model wrote it or as it was read.
 
@@ -279,14 +289,11 @@ def _label(row: Row) -> str:
 
 def _check(row: Row, target: str) -> None:
     """A row that these figures cannot be computed from is an error that names it."""
-    needed = ("arm", "example_id", "question_id", "task", "prediction", "answer", "target")
-    missing = [name for name in needed if name not in row]
-    if "exact_match" not in row.get("scores", {}):
-        missing.append("scores.exact_match")
-    if missing:
+    wrong = problem(row)
+    if wrong is not None:
         raise UserError(
-            f"arm {row.get('arm')!r}, example {row.get('example_id')!r}: the sample row has no "
-            f"{', '.join(missing)}; evaluate that arm again"
+            f"arm {row.get('arm')!r}, example {row.get('example_id')!r}: the sample row {wrong}; "
+            "evaluate that arm again"
         )
     if row["suite"] == TARGET_SUITE and row["task"] != target:
         raise UserError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kaft_promot.evaluation.suites import MAIN_SCORE
 from kaft_promot.knowledge.targets import KINDS
 
 # Suites whose rows `retention` measures.
@@ -87,15 +88,21 @@ def problem(row: Mapping[str, Any]) -> str | None:
     if kind in KINDS:
         return _first(row, _GROUNDING) or _optional(row, "parametric_answer")
     if suite in _RETENTION:
-        missing = _first(row, _OF_RETENTION)
-        if missing is None and "exact_match" not in row["scores"]:
-            missing = "has no scores.exact_match"
-        return missing
+        return _first(row, _OF_RETENTION) or _main_score(row)
     if suite is None:
         return None
     of_metrics = {name: check for name, check in _OF_METRICS.items() if name in row}
     of_seqio = _OF_SEQIO if "seqio_task" in row else {}
     return _first(row, {**_OF_ANY_SUITE, **of_seqio, **of_metrics})
+
+
+def _main_score(row: Mapping[str, Any]) -> str | None:
+    """What is wrong with the score that arms are compared by."""
+    name = row.get("main_score", MAIN_SCORE)
+    if name not in row["scores"]:
+        return f"has no scores.{name}"
+    value = row["scores"][name]
+    return None if 0 <= value <= 1 else f"has scores.{name} = {value}, not a number from 0 to 1"
 
 
 def _first(row: Mapping[str, Any], checks: Mapping[str, _Check]) -> str | None:

@@ -24,7 +24,11 @@ from kaft_promot.evaluation.rows import Row, RowWriter
 
 
 class Generator(Protocol):
-    """Text in, text out; `kaft_promot.decoding.Predictor` is one."""
+    """Text in, text out; `kaft_promot.decoding.Predictor` is one.
+
+    It may have a text `decoding`, which says how it decodes. Rows keep it, and rows that were
+    decoded otherwise are refused.
+    """
 
     def generate(self, prompts: Sequence[str]) -> list[str]:
         """One output for every prompt, in order."""
@@ -71,6 +75,8 @@ def run_suite(
         suite = suites.get(suite, module)
     loaded = suite.load(data)
     work = [(task, example) for task in suite.tasks for example in task.examples(loaded)]
+    decoding = getattr(predictor, "decoding", None)
+    origin = {"checkpoint": checkpoint} | ({} if decoding is None else {"decoding": decoding})
     if not work:
         raise UserError(f"suite {suite.name!r}: the data has no example for any of its tasks")
     _check_unique(work, suite.name)
@@ -81,7 +87,7 @@ def run_suite(
             if old is None:
                 missing.append((task, example))
             else:
-                _check_same(old, arm, example, checkpoint, rows_path)
+                _check_same(old, arm, example, origin, rows_path)
         if missing or arm not in writer.notes:
             today = datetime.date.today().isoformat()
             own = {"checkpoint": checkpoint, "evaluated": today, "versions": versions()}
@@ -103,7 +109,7 @@ def run_suite(
                     raise ValueError(f"{len(outputs)} outputs for {len(batch)} prompts")
                 likelihoods = _likelihoods(predictor, [example for _, example in batch])
                 writer.append(
-                    _row(suite, task, example, output, arm, checkpoint) | likelihood
+                    make_row(suite, task, example, output, arm, origin) | likelihood
                     for (task, example), output, likelihood in zip(
                         batch, outputs, likelihoods, strict=True
                     )
@@ -132,21 +138,23 @@ def _likelihoods(
     return [{} if e.scored is None else {"log_likelihood": float(next(scores))} for e in examples]
 
 
-def _row(
+def make_row(
     suite: suites.Suite,
     task: suites.EvalTask,
     example: suites.EvalExample,
     output: str,
     arm: str,
-    checkpoint: str,
+    origin: Mapping[str, str],
 ) -> Row:
+    """The sample row of an example and a model's output; `origin` says where that came from."""
     row: Row = {
         "arm": arm,
         "example_id": example.example_id,
         "question_id": example.question_id,
         "suite": suite.name,
         "task": task.name,
-        "checkpoint": checkpoint,
+        **origin,
+        **({"main_score": task.main} if task.main != suites.MAIN_SCORE else {}),
         "prompt": example.prompt,
         "prediction": output,
         **task.read(output),
@@ -174,11 +182,13 @@ def _check_same(
     old: Row,
     arm: str,
     example: suites.EvalExample,
-    checkpoint: str,
+    origin: Mapping[str, str],
     path: str | os.PathLike[str],
 ) -> None:
-    """Refuses an old row that answers another question or comes from another model."""
-    now = {**example.fields, "prompt": example.prompt, "checkpoint": checkpoint}
+    """Refuses an old row that answers another question, or comes from another model or decoding."""
+    now = {**example.fields, "prompt": example.prompt, **origin}
+    if "decoding" not in old:  # as rows of before it was kept
+        now.pop("decoding", None)
     for name, value in json.loads(json.dumps(now)).items():
         if old.get(name) != value:
             raise UserError(

@@ -18,6 +18,8 @@ from typing import Any
 from kaft_promot.errors import UserError
 from kaft_promot.user_modules import import_user_module
 
+MAIN_SCORE = "exact_match"  # of rows that name no other
+
 _DECLARATIONS = "kaft_promot.eval"
 _REGISTRY: dict[str, Suite] = {}
 
@@ -54,12 +56,15 @@ class EvalTask:
       examples: the suite's loaded data -> examples.
       read: raw output -> fields of the row; must hold `answer`, and `source` where tasks have it.
       score: row -> scores by name; a score that does not apply is absent.
+      main: which of the scores, a number from 0 to 1, arms are compared by in means over tasks
+        (`retention`). A row's own `main_score`, from `read`, goes before it.
     """
 
     name: str
     examples: Callable[[Any], Iterable[EvalExample]]
     read: Callable[[str], Mapping[str, Any]]
     score: Callable[[Mapping[str, Any]], Mapping[str, float]]
+    main: str = MAIN_SCORE
 
 
 @dataclass(frozen=True, kw_only=True)

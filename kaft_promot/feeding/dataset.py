@@ -220,6 +220,7 @@ def train_iterator(
             room = cfg.prompts.room(layout.feature_lengths)
         sources = with_demonstrations(sources, cfg.demonstrations, room)
     if cfg.prompts:
+        cfg.prompts.check_used([source.name for source in sources])
         sources = with_prompts(sources, cfg.prompts, layout.feature_lengths)
 
     def build(seed: int) -> Any:

@@ -9,7 +9,7 @@ share a batch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import gin
 import numpy as np
@@ -39,6 +39,7 @@ class PromptIds:
         long_inputs: what to do with inputs that leave no room for their prompt. 'error' refuses
             them, saying which and by how many tokens; 'truncate' cuts their ends (an end token is
             kept) and logs how many were cut.
+        all_used: whether a prompt that no task of the training data uses is an error.
 
     Raises:
         UserError: for a value that makes no sense.
@@ -48,6 +49,7 @@ class PromptIds:
     length: int
     by_task: Mapping[str, int] | None = None
     long_inputs: str = "error"
+    all_used: bool = False
 
     def __post_init__(self) -> None:
         if self.first_id < 1:
@@ -76,6 +78,15 @@ class PromptIds:
             )
         start = self.first_id + number * self.length
         return np.arange(start, start + self.length, dtype=np.int32)
+
+    def check_used(self, tasks: Collection[str]) -> None:
+        """Raises UserError for a prompt that none of the training `tasks` uses."""
+        unused = sorted(set(self.by_task or {}) - set(tasks)) if self.all_used else []
+        if unused:
+            raise UserError(
+                f"SoftPrompts.tasks names {', '.join(unused)}, of which the training data has no "
+                f"example; its tasks are {', '.join(sorted(tasks))}"
+            )
 
     def room(self, feature_lengths: Mapping[str, int]) -> int:
         """Tokens that are left for an example's own inputs.

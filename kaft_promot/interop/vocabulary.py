@@ -77,8 +77,8 @@ def run_vocabulary(
       model_config: the network, if the user named it.
 
     Raises:
-      UserError: if there is no such checkpoint, neither is known, the two have different ids, or the vocabulary has more ids
-        than the network has embeddings.
+      UserError: if there is no such checkpoint, neither is known, the two have different ids, or
+        the vocabulary has more ids than the network has embeddings.
     """
     own = None if checkpoint_path is None else checkpoint_vocabulary(checkpoint_path)
     origin = "a model from random parameters" if checkpoint_path is None else str(checkpoint_path)

@@ -16,17 +16,21 @@ from typing import Any
 
 from kaft_promot.errors import UserError
 from kaft_promot.evaluate import task_suite
-from kaft_promot.evaluation import output_share, suites
+from kaft_promot.evaluation import suites
 from kaft_promot.evaluation.results import write_json
+from kaft_promot.evaluation.retention import IN_CONTEXT_SUITE, TARGET_SUITE, main_score
 from kaft_promot.evaluation.rows import Row, read_rows
-from kaft_promot.evaluation.runner import run_suite
-from kaft_promot.feeding import DatasetConfig, Demonstrations
+from kaft_promot.evaluation.runner import make_row, run_suite
+from kaft_promot.feeding import DatasetConfig, Demonstrations, load_vocabulary
 from kaft_promot.infer import checkpoint_name, load_predictor
+from kaft_promot.interop import choose_vocabulary
 from kaft_promot.interop.interpolate import interpolate
 from kaft_promot.interop.native import TENSORS
 from kaft_promot.interop.prompts import PROMPTS
+from kaft_promot.interop.vocabulary import checkpoint_vocabulary
 from kaft_promot.promot import arms as arms_lib
 from kaft_promot.promot.arms import BASE, Arm
+from kaft_promot.promot.checks import check
 from kaft_promot.promot.settings import Promot
 from kaft_promot.training import LORA, PROMPT, CheckpointConfig, Lora, SoftPrompts, train
 
@@ -40,9 +44,10 @@ def run(folder: pathlib.Path, settings: Promot) -> None:
     Raises:
       UserError: the folder holds a comparison with other settings, or a part fails.
     """
-    _check(settings)
+    check(settings, _say)
     claim(folder / "settings.json", settings.described(), "seed*/*/metrics.jsonl", free=("seeds",))
     targets = _targets(settings)
+    _say(f"the target is scored by {_scored_by(targets[ROWS])}, example by example")
     for seed in settings.seeds:
         place = folder / f"seed{seed}"
         chosen = [arms_lib.get(name) for name in settings.arms]
@@ -115,42 +120,6 @@ def _say(what: str) -> None:
     print(f"[promot] {what}", flush=True)
 
 
-def _check(settings: Promot) -> None:
-    """What would otherwise fail after the training: the target, its format, the suite."""
-    from kaft_promot.feeding.seqio_door import get_mixture_or_task  # imports TensorFlow
-
-    target = get_mixture_or_task(settings.target, settings.module)
-    output_share.format_of(settings.target)
-    in_context = suites.get(settings.suite, settings.suite_module)
-    asked = []
-    for for_curves in (True, False):
-        try:
-            data = in_context.load(settings.suite_arguments(for_curves))
-        except TypeError as error:
-            raise UserError(
-                f"Promot.suite = {settings.suite!r}: its `load` refused "
-                f"{settings.suite_arguments(for_curves)} (Promot.suite_data, `split` and for the "
-                f"curves `queries`): {error}"
-            ) from error
-        asked.append({one.prompt for task in in_context.tasks for one in task.examples(data)})
-    of_curves, of_figures = asked
-    if not of_curves or not of_figures:
-        raise UserError(f"Promot.suite = {settings.suite!r} asks nothing")
-    if settings.test_split != "validation" and of_curves <= of_figures:
-        _say(
-            f"warning: all that the suite {settings.suite!r} asks of split='validation' it asks of "
-            "split='test' too, so that figures are of queries that settings may be chosen on"
-        )
-    if settings.grounding_data is not None:
-        suites.get("grounding").load(settings.grounding_data)
-    for split in ("train", "validation", settings.test_split):
-        if split not in target.splits:
-            raise UserError(
-                f"Promot.target = {settings.target!r} has no split {split!r} "
-                f"(it has {', '.join(sorted(target.splits))})"
-            )
-
-
 def _dataset(settings: Promot, split: str, seed: int, pack: bool) -> DatasetConfig:
     return DatasetConfig(
         mixture_or_task_name=settings.target,
@@ -176,7 +145,9 @@ def _tune_prompt(place: pathlib.Path, settings: Promot, seed: int) -> None:
         eval_period=period,
         model_dir=place / _STAGE_1,
         total_steps=settings.prompt_steps,
+        model_config=settings.model_config,
         initial_checkpoint_path=settings.base_checkpoint,
+        vocabulary=settings.vocabulary,
         optimizer=settings.prompt_optimizer,
         stage=PROMPT,
         prompts=SoftPrompts(length=settings.prompt_length, init=settings.prompt_init, seed=seed),
@@ -206,7 +177,9 @@ def _tune(place: pathlib.Path, name: str, arm: Arm, settings: Promot, seed: int)
         train_dataset_cfg=dataset,
         model_dir=model_dir,
         total_steps=settings.steps,
+        model_config=settings.model_config,
         initial_checkpoint_path=settings.base_checkpoint,
+        vocabulary=settings.vocabulary,
         optimizer=settings.lora_optimizer if arm.stage == LORA else settings.optimizer,
         stage=arm.stage,
         prompts=_prompts(place, arm, settings, seed),
@@ -243,10 +216,21 @@ def _targets(settings: Promot) -> dict[str, suites.Suite]:
     }
     return {
         file: dataclasses.replace(
-            task_suite(_dataset(settings, split, 0, pack=False), most), name="target"
+            task_suite(_dataset(settings, split, 0, pack=False), most, compared=True),
+            name=TARGET_SUITE,
         )
         for file, (split, most) in parts.items()
     }
+
+
+def _scored_by(target: suites.Suite) -> str:
+    """The scores that arms are compared by on the target. Reads its examples: now, or too late."""
+    found = set()
+    for task in target.tasks:
+        for example in task.examples(None):
+            row = make_row(target, task, example, "", BASE, {})
+            found.add(row.get("main_score", suites.MAIN_SCORE))
+    return ", ".join(sorted(found))
 
 
 def _measure(
@@ -296,8 +280,8 @@ def best_step(curve_rows: list[Row], arm: str) -> int:
     """
     scores: dict[int, list[float]] = {}
     for row in curve_rows:
-        if row["arm"] == arm and row["suite"] == "target":
-            scores.setdefault(row["step"], []).append(row["scores"]["exact_match"])
+        if row["arm"] == arm and row["suite"] == TARGET_SUITE:
+            scores.setdefault(row["step"], []).append(main_score(row))
     return max(sorted(scores), key=lambda step: sum(scores[step]) / len(scores[step]))
 
 
@@ -317,19 +301,26 @@ def _ask(
     for_curves = rows_path.name == CURVES
     in_context = suites.get(settings.suite, settings.suite_module)
     data = settings.suite_arguments(for_curves)
-    work: list[tuple[suites.Suite, Any, Mapping[str, Any]]] = [
-        (target, None, attached),
-        (dataclasses.replace(in_context, name="in_context"), data, {}),
+    own_length = settings.task_feature_lengths["targets"]
+    length = in_context_length(settings, in_context, data)
+    work: list[tuple[suites.Suite, Any, int, Mapping[str, Any]]] = [
+        (target, None, own_length, attached),
+        (dataclasses.replace(in_context, name=IN_CONTEXT_SUITE), data, length, {}),
     ]
     if settings.grounding_data and not for_curves:
-        work.append((suites.get("grounding"), settings.grounding_data, attached))
+        work.append((suites.get("grounding"), settings.grounding_data, own_length, attached))
     predictor, loaded = None, None
-    for suite, suite_data, also in work:
-        if predictor is None or loaded != also:
-            # Equal lengths for all suites share their compiled programs.
-            length = settings.task_feature_lengths["targets"]
-            predictor = load_predictor(checkpoint, max_decode_length=length, **also)
-            loaded = also
+    for suite, suite_data, max_decode_length, also in work:
+        wanted = {"max_decode_length": max_decode_length, **also}
+        if predictor is None or loaded != wanted:
+            base = checkpoint == settings.base_checkpoint
+            predictor = load_predictor(
+                checkpoint,
+                settings.model_config if base else None,  # the runs' own say what they are
+                settings.vocabulary,
+                **wanted,
+            )
+            loaded = wanted
         run_suite(
             suite,
             predictor,
@@ -340,3 +331,18 @@ def _ask(
             checkpoint=checkpoint_name(arm, predictor.params),
             note=note,
         )
+
+
+def in_context_length(settings: Promot, suite: suites.Suite, data: Mapping[str, Any]) -> int:
+    """How many tokens in-context answers may have: none of the suite's targets is cut.
+
+    Not fewer than the target task's, so that all mostly share their compiled programs.
+    """
+    if settings.in_context_decode_length is not None:
+        return settings.in_context_decode_length
+    name = settings.vocabulary or checkpoint_vocabulary(settings.base_checkpoint)
+    vocabulary = load_vocabulary(choose_vocabulary(name, None, settings.base_checkpoint))
+    loaded = suite.load(data)
+    texts = {e.fields["target"] for task in suite.tasks for e in task.examples(loaded)}
+    longest = max(len(vocabulary.encode(text)) + 1 for text in texts)  # and the end
+    return max(longest, settings.task_feature_lengths["targets"])

@@ -10,6 +10,7 @@ from typing import Any
 import gin
 
 from kaft_promot.errors import UserError
+from kaft_promot.models import T5Config
 from kaft_promot.promot import arms as arms_lib
 from kaft_promot.promot.arms import BASE
 from kaft_promot.training import Lora
@@ -27,9 +28,12 @@ class Promot:
 
     Attributes:
       target: SeqIO task to tune on, with splits `train`, `validation` and `test`, and a registered
-        output format (`evaluation.output_share`).
+        output format (`evaluation.output_share`). Arms are compared by the first figure of its
+        `metric_fns`, example by example (`evaluation.example_scores`), or by exact match.
       module: a module of the user's own that registers the target.
       base_checkpoint: what every arm starts from.
+      model_config: the base's network; None takes the checkpoint's own.
+      vocabulary: the base's, name or path; None takes the checkpoint's own.
       arms: names in `kaft_promot.promot.arms.ARMS`.
       task_feature_lengths: tokens of a row's `inputs` (a soft prompt's included) and `targets`.
       batch_size: packed rows of a batch.
@@ -47,10 +51,13 @@ class Promot:
       select: which checkpoint of an arm the figures are of: 'last' (all arms after as many steps)
         or 'best' on the target's validation split.
       suite: evaluation suite of in-context tasks that no arm is tuned on, with queries of their own
-        for each `split` (a run warns where they are the same).
+        for each `split` (a run warns where they are the same). Its examples have a `target`, and
+        arms are compared by its tasks' main scores (`EvalTask.main`).
       suite_module: a module of the user's own that registers the suite.
       suite_data: what that suite reads, besides `split` and, for the curves, `queries`: see
         `suite_arguments`.
+      in_context_decode_length: tokens of an answer in context at most; None for as many as the
+        suite's longest target has, and not fewer than the target task's.
       grounding_data: KAFT records that arms are asked as well, with their prompt (None: none).
       test_split: split of the target that the figures are of. If it is `validation`, so that
         settings can be chosen, the suite's queries are those of its validation split, too.
@@ -63,6 +70,8 @@ class Promot:
     target: str
     module: str | None = None
     base_checkpoint: str
+    model_config: T5Config | None = None
+    vocabulary: str | None = None
     arms: tuple[str, ...] = ("finetune", "promot", "joint", "lora")
     task_feature_lengths: Mapping[str, int]
     batch_size: int
@@ -84,6 +93,7 @@ class Promot:
     suite: str
     suite_module: str | None = None
     suite_data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    in_context_decode_length: int | None = None
     grounding_data: str | None = None
     test_split: str = "test"
     seeds: tuple[int, ...] = (0,)
@@ -107,6 +117,15 @@ class Promot:
                 raise UserError(
                     f"Promot.{name} = {getattr(self, name)!r}: must be at least 1, a whole number"
                 )
+        if not (self.in_context_decode_length is None or _is_count(self.in_context_decode_length)):
+            raise UserError(
+                f"Promot.in_context_decode_length = {self.in_context_decode_length!r}: must be at "
+                "least 1, a whole number, or None"
+            )
+        if not isinstance(self.suite_data, Mapping):
+            raise UserError(
+                f"Promot.suite_data = {self.suite_data!r}: give a dict, such as {{'queries': 50}}"
+            )
         limits = self.curve_examples
         known = isinstance(limits, Mapping) and set(limits) == {"target", "queries"}
         if not known or not all(map(_is_count, limits.values())):
@@ -125,6 +144,7 @@ class Promot:
         if not any(arms_lib.get(name).lora for name in self.arms):
             del fields["lora"], fields["lora_optimizer"]
         # With the queries' split, so that rows of one split are never added to those of another.
+        del fields["vocabulary"]  # where it lies; the checkpoint says which it must be
         fields["suite_data"] = self.suite_arguments(for_curves=False)
         return json.loads(json.dumps(fields, default=repr))
 

@@ -23,6 +23,8 @@ import numpy as np
 from kaft_promot.errors import UserError
 from kaft_promot.training.state import TrainState
 
+VALIDATION_METRICS = ("eval/loss", "eval/accuracy")  # what a run's evaluations measure
+
 
 @gin.configurable(module="kaft_promot.utils")
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,33 @@ class CheckpointConfig:
         if self.metric_mode not in ("max", "min"):
             raise UserError(
                 f"CheckpointConfig.metric_mode = {self.metric_mode!r}: choose 'max' or 'min'"
+            )
+
+    def check_monitored(self, eval_period: int | None, total_steps: int) -> None:
+        """Refuses a validation metric to monitor that checkpoints would not have.
+
+        Args:
+          eval_period: steps between evaluations; None if the run has none.
+          total_steps: of the run; its last step is always saved, and measured.
+
+        Raises:
+          UserError: there is no evaluation, or not whenever a checkpoint is saved.
+        """
+        name = self.metric_name_to_monitor
+        if name not in VALIDATION_METRICS:
+            return
+        monitor = f"CheckpointConfig.metric_name_to_monitor = {name!r}"
+        if eval_period is None:
+            raise UserError(
+                f"{monitor} is not measured without train.train_eval_dataset_cfg: name validation "
+                "data, or add --gin.CheckpointConfig.metric_name_to_monitor=None, so that no "
+                "checkpoint is chosen as the best"
+            )
+        if self.period < total_steps and self.period % eval_period:
+            raise UserError(
+                f"{monitor} is measured every {eval_period} steps (train.eval_period), checkpoints "
+                f"are saved every {self.period} (CheckpointConfig.period): make the second a "
+                "multiple of the first"
             )
 
 

@@ -132,6 +132,7 @@ def train(
     ):
         if value < 1:
             raise UserError(f"train.{name} = {value}: must be at least 1")
+    checkpoint_cfg.check_monitored(eval_period if train_eval_dataset_cfg else None, total_steps)
     start = load_start(
         model_config, initial_checkpoint_path, initial_params, random_seed, dropout_rate
     )
@@ -212,9 +213,9 @@ def train(
             if row:
                 run.write(step, row)
             if saves:
+                run.save(state, feed, measured)
                 if interrupted is None or last:
                     run.check_measured(step, measured)
-                run.save(state, feed, measured)
             window.skip_time()
             if interrupted is not None and not last:
                 raise Interrupted(interrupted, step)

@@ -119,6 +119,7 @@ class SoftPrompts:
             length=start.prompts.length,
             by_task=None if shared else {name: number for number, name in enumerate(names)},
             long_inputs=self.long_inputs,
+            all_used=bool(self.tasks),
         )
         return dataclasses.replace(source, prompts=ids)
 

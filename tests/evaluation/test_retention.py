@@ -241,9 +241,7 @@ def test_bad_rows_are_named(rows):
     with pytest.raises(UserError, match="arm 'base': .* target task 'rte', not of"):
         measure([*rows, other], CLAIMS)
     blank = {k: v for k, v in task_row("a", "first", 0, "x").items() if k != "target"}
-    with pytest.raises(
-        UserError, match="arm 'a', example 'first:0': .* has no target, scores.exac"
-    ):
+    with pytest.raises(UserError, match="arm 'a', example 'first:0': .* has no target;"):
         measure([blank | {"scores": {}}], CLAIMS)
     with pytest.raises(ValueError, match="example .* twice"):
         measure([*rows, rows[0] | {"seed": 1}], CLAIMS)

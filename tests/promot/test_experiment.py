@@ -8,18 +8,18 @@ import gin
 import jax
 import numpy as np
 import pytest
-from byte_model import write_byte_model
+from byte_model import CONFIG, write_byte_model
 
 from kaft_promot import cli
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation import suites
 from kaft_promot.evaluation.output_share import one_of, register_format
-from kaft_promot.gin_config import parse_gin
-from kaft_promot.interop import load_params, read_prompts
+from kaft_promot.gin_config import OWN_MODEL, parse_gin
+from kaft_promot.interop import load_params, read_prompts, write_native
 from kaft_promot.knowledge.records import KaftRecord, Substitution, write_records
 from kaft_promot.models import flatten
 from kaft_promot.promot import arms
-from kaft_promot.promot.experiment import CURVES, ROWS, best_step, rows_of
+from kaft_promot.promot.experiment import CURVES, ROWS, best_step, in_context_length, rows_of
 from kaft_promot.promot.settings import Promot
 from kaft_promot.quickstart import Quickstart
 from kaft_promot.training import AdamW
@@ -36,7 +36,7 @@ register_jsonl_task(
 )
 """
 ARMS = ("finetune", "promot", "joint", "lora", "lora_then_model", "prompt_tuning", "wise_ft")
-ARMS += ("random_prompt",)
+ARMS += ("random_prompt", "promot_1shot")
 
 
 def in_context_task(task):
@@ -70,6 +70,11 @@ SUITE = suites.Suite(
 WITHOUT_SPLITS = dataclasses.replace(
     SUITE, name="splitless", load=lambda data: (lambda *, queries: {})(**data)
 )
+WITHOUT_SCORES = dataclasses.replace(
+    SUITE,
+    name="scoreless",
+    tasks=(dataclasses.replace(SUITE.tasks[0], score=lambda row: {"bleu": 12.5}),),
+)
 SAME_QUERIES = dataclasses.replace(
     SUITE, name="same_queries", load=lambda data: {**data, "split": "validation"}
 )
@@ -85,6 +90,7 @@ def folder(tmp_path_factory):
     jax.config.update("jax_disable_most_optimizations", True)
     suites.register(SUITE)
     suites.register(WITHOUT_SPLITS)
+    suites.register(WITHOUT_SCORES)
     suites.register(SAME_QUERIES)
     register_format("target_of_the_test", one_of("True", "False"))
     with pytest.MonkeyPatch.context() as patch:
@@ -286,19 +292,64 @@ def test_a_second_call_redoes_nothing(out):
         ("ARMS=('promott',)", "no arm is called 'promott'; choose from prompt_tuning"),
         ("MIXTURE_OR_TASK_NAME=kaft_empty", "has no format predicate"),
         ("IN_CONTEXT_SUITE=suite_of_the_tset", "did you mean suite_of_the_test?"),
-        ("IN_CONTEXT_SUITE=splitless", "its `load` refused {'queries': 2, 'split'"),
+        (
+            "IN_CONTEXT_SUITE=splitless",
+            "cannot be asked of what it is given, {'queries': 2, 'split'",
+        ),
+        ("IN_CONTEXT_SUITE=scoreless", "a row of its task 'echo' has no scores.exact_match"),
+        ("IN_CONTEXT_SUITE=grounding", "Promot.suite = 'grounding' cannot be asked"),
+        ("Promot.suite_data=5", "Promot.suite_data = 5: give a dict"),
+        ("INITIAL_CHECKPOINT_PATH=gone", "gone: no such checkpoint"),
+        ("VOCABULARY=gone.model", "cannot read vocabulary gone.model"),
+        ("train.dropout_rate=0.3", "does nothing here: a comparison sets it by itself; set Promot"),
+        ("SoftPrompts.length=7", "does nothing here: a comparison sets it by itself; set Promot"),
+        ("Predictor.method=beam", "another decoding ('greedy, 512 -> 8 tokens', now 'beam num"),
         ("Promot.test_split=tset", "has no split 'tset'"),
         ("PROMPT_LENGTH=40", "tokens"),
     ],
 )
 def test_mistakes_are_one_line_and_change_nothing(out, capsys, binding, message):
-    before = (out / "settings.json").read_bytes()
+    kept = ("settings.json", "config.gin", "results.json", "seed0/rows.jsonl")
+    before = [(out / name).read_bytes() for name in kept]
     capsys.readouterr()
     more = ["--gin.MODEL_DIR=other"] if binding.startswith("PROMPT_LENGTH") else []
     assert compare(f"--gin.{binding}", *more) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and message in error
-    assert (out / "settings.json").read_bytes() == before
+    assert [(out / name).read_bytes() for name in kept] == before
+
+
+@pytest.mark.slow
+def test_a_base_that_names_no_vocabulary_is_compared_with_the_named_one(folder, capsys):
+    params, lengths = load_params("base"), "--gin.TASK_FEATURE_LENGTHS={'inputs': 32, 'targets': 8}"
+    write_native("mute", params, CONFIG)  # as a T5X checkpoint is, which never says
+    few = ["--gin.ARMS=('promot', 'lora')", "--gin.CURVE_POINTS=1", "--gin.TRAIN_STEPS=1", lengths]
+    of_mute = ["--gin.INITIAL_CHECKPOINT_PATH=mute", "--gin.MODEL_DIR=of_mute", *few]
+    assert compare(*of_mute) == 2
+    assert "the vocabulary of mute is not known: add --gin.VOC" in capsys.readouterr().err
+    assert compare("--gin.VOCABULARY=bytes", *of_mute) == 0
+    assert {row["arm"] for row in rows_of(folder / "of_mute", 0)} == {"base", "promot", "lora"}
+
+
+def test_no_target_of_an_in_context_task_is_cut():
+    def tokens(targets, **more):
+        fields = [{"target": target} for target in targets]
+        task = dataclasses.replace(
+            SUITE.tasks[0],
+            examples=lambda data: [
+                suites.EvalExample(example_id=str(i), question_id=str(i), prompt="?", fields=f)
+                for i, f in enumerate(fields)
+            ],
+        )
+        lengths = {"inputs": 64, "targets": shared}
+        more |= {"vocabulary": "bytes", "task_feature_lengths": lengths}
+        settings = Promot(**(SOUND | more))
+        return in_context_length(settings, dataclasses.replace(SUITE, tasks=(task,)), {})
+
+    shared = 8
+    assert tokens(["a", "b" * (shared - 1)]) == shared
+    assert tokens(["a", "b" * shared, "c"]) == shared + 1  # the end of the answer is a token, too
+    assert tokens(["b" * shared], in_context_decode_length=3) == 3
 
 
 def test_the_best_step_is_the_first_with_the_best_target_score():
@@ -348,7 +399,7 @@ def test_impossible_settings_are_refused(fields, message):
 
 def test_rates_of_minis_recipes_fall_to_zero_with_the_last_step():
     """A rate's slope and the number of steps are two numbers of a recipe that belong together."""
-    parse_gin(["recipes/quickstart.gin"], ["MODEL_DIR='unused'"])
+    parse_gin(["recipes/quickstart.gin"], ["MODEL_DIR='unused'"], defaults=OWN_MODEL)
     try:
         grounding, promot = gin.get_configurable(Quickstart)(), gin.get_configurable(Promot)()
     finally:

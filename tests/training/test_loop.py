@@ -142,6 +142,9 @@ def test_a_monitored_metric_that_nothing_measures_is_a_user_error(tmp_path, base
     config = CheckpointConfig(period=2, metric_name_to_monitor="eval/bleu")
     with pytest.raises(UserError, match="eval/bleu.*step 2"):
         run(tmp_path, 4, initial_params=base, checkpoint_cfg=config)
+    saved = Checkpoints(tmp_path, config, read_only=True)
+    assert saved.steps() == [2]  # what was trained is not lost
+    saved.close()
 
 
 def test_evaluation_counts_every_real_token_once(tmp_path, base):
