@@ -4,7 +4,8 @@
 
 Stage 1's step (gradients for the prompt alone) against full fine-tuning's on the same batch: of
 mini's sizes on packed examples and, behind a prompt of 20, on a batch like the quickstart's; and of
-bench_train_step.py's network on its batch, behind a prompt of 20. And the same examples unpacked
+bench_train_step.py's network on its batch, behind a prompt of 20; there in 4 microbatches as well,
+whose peak of memory stands beside that of a forward pass alone. And the same examples unpacked
 and packed into rows of the same length, T5X's usual 512: inputs of 60 to 120 tokens, targets of 2,
 as RTE has them, each behind a prompt of 100.
 """
@@ -69,24 +70,49 @@ def claims_batch() -> dict[str, np.ndarray]:
     return assemble(rows, CLAIM_LENGTHS)
 
 
-def steps_of(
-    trained: str, sizes: dict[str, Any], prompt: int, features: dict[str, np.ndarray], steps: int
-) -> None:
+def prompted(sizes: dict[str, Any], prompt: int) -> tuple[Any, Any]:
+    """The network's configuration and random parameters, with a prompt of `prompt` rows."""
     import jax
 
     from kaft_promot.models import attach_prompts, init_params
-    from kaft_promot.scale.mesh import MeshConfig
-    from kaft_promot.training import FULL, PROMPT, Adafactor, init_state, make_train_step
 
     config = networks.ours(sizes)
     params = init_params(config, jax.random.key(0))
-    rows = np.zeros((1, prompt, config.emb_dim), np.float32)
-    config, params = attach_prompts(config, params, rows)
+    return attach_prompts(config, params, np.zeros((1, prompt, config.emb_dim), np.float32))
+
+
+def forward_of(sizes: dict[str, Any], prompt: int, features: dict[str, np.ndarray]) -> None:
+    """What inference computes of a batch: the likeliest token at every place."""
+    import jax
+
+    from kaft_promot.training.state import model_features
+    from kaft_promot.training.step import forward
+
+    config, params = prompted(sizes, prompt)
+    params = jax.device_put(params)
+    likeliest = jax.jit(lambda params, batch: forward(config, params, batch).argmax(-1))
+    rivals.serve(lambda: likeliest(params, model_features(features)).block_until_ready())
+
+
+def steps_of(
+    trained: str,
+    sizes: dict[str, Any],
+    prompt: int,
+    features: dict[str, np.ndarray],
+    steps: int,
+    parts: int,
+) -> None:
+    import jax
+
+    from kaft_promot.scale.mesh import MeshConfig
+    from kaft_promot.training import FULL, PROMPT, Adafactor, init_state, make_train_step
+
+    config, params = prompted(sizes, prompt)
     config = dataclasses.replace(config, dropout_rate=0.1)
     optimizer = Adafactor(learning_rate=1e-3)
     stage = {"full": FULL, "prompt": PROMPT}[trained]
     state = init_state(params, optimizer, stage, MeshConfig().make())
-    step = make_train_step(config, optimizer)
+    step = make_train_step(config, optimizer, num_microbatches=parts)
 
     def work() -> None:
         nonlocal state
@@ -97,8 +123,8 @@ def steps_of(
     rivals.serve(work, warm_up=1)
 
 
-# The stage and the case of every worker; a case is a network, its prompt's length, a batch, and how
-# many steps are timed together: one of a small batch is too short a time.
+# What every worker computes, its case, and in how many parts. A case is a network, its prompt's
+# length, a batch, and how many steps are timed together: one of a small batch is too short a time.
 CASES: dict[str, tuple[dict[str, Any], int, Callable[[], dict[str, np.ndarray]], int]] = {
     "packed": (networks.MINI, PROMPT_LENGTH, lambda: batch(packed=True), 1),
     "unpacked": (networks.MINI, PROMPT_LENGTH, lambda: batch(packed=False), 1),
@@ -106,14 +132,17 @@ CASES: dict[str, tuple[dict[str, Any], int, Callable[[], dict[str, np.ndarray]],
     "wide": (networks.WIDE, SHORT_PROMPT, wide_batch, 1),
 }
 WORKERS = {
-    "stage 1": ("prompt", "packed"),
-    "full fine-tuning": ("full", "packed"),
-    "stage 1, claims": ("prompt", "claims"),
-    "full, claims": ("full", "claims"),
-    "stage 1, wide": ("prompt", "wide"),
-    "full, wide": ("full", "wide"),
-    "packed": ("prompt", "packed"),
-    "unpacked": ("prompt", "unpacked"),
+    "stage 1": ("prompt", "packed", 1),
+    "full fine-tuning": ("full", "packed", 1),
+    "stage 1, claims": ("prompt", "claims", 1),
+    "full, claims": ("full", "claims", 1),
+    "stage 1, wide": ("prompt", "wide", 1),
+    "full, wide": ("full", "wide", 1),
+    "stage 1, wide, 4 microbatches": ("prompt", "wide", 4),
+    "full, wide, 4 microbatches": ("full", "wide", 4),
+    "forward pass, wide": ("forward", "wide", 1),
+    "packed": ("prompt", "packed", 1),
+    "unpacked": ("prompt", "unpacked", 1),
 }
 
 
@@ -130,14 +159,18 @@ def arithmetic(case: str) -> float:
 
 def main() -> None:
     if len(sys.argv) > 1:
-        trained, case = WORKERS[sys.argv[1]]
+        trained, case, parts = WORKERS[sys.argv[1]]
         sizes, prompt, make_batch, steps = CASES[case]
-        steps_of(trained, sizes, prompt, make_batch(), steps)
+        if trained == "forward":
+            forward_of(sizes, prompt, make_batch())
+        else:
+            steps_of(trained, sizes, prompt, make_batch(), steps, parts)
         return
+    wide = [name for name, (_, case, _) in WORKERS.items() if case == "wide"]
     for title, pair in (
         (f"mini's sizes, {EXAMPLES} examples, packed", ("stage 1", "full fine-tuning")),
         (f"mini's sizes, {CLAIM_ROWS} rows of claims", ("stage 1, claims", "full, claims")),
-        ("256 wide, 4 + 4 layers, 32 rows", ("stage 1, wide", "full, wide")),
+        ("256 wide, 4 + 4 layers, 32 rows", tuple(wide)),
         (f"mini's sizes, stage 1 on {EXAMPLES} examples", ("packed", "unpacked")),
     ):
         steps = CASES[WORKERS[pair[0]][1]][-1]

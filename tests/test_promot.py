@@ -38,6 +38,10 @@ import seqio
 seqio.MixtureRegistry.add("onetwo", ["one", "two"], default_rate=1.0)
 """
 MODULE = "promot_tasks_of_the_test"
+NO_RATE = [
+    f"--gin.create_learning_rate_scheduler.{name}=0.0"
+    for name in ("base_learning_rate", "min_learning_rate")
+]
 WIDE, OTHER = "wide.safetensors", "other.safetensors"
 
 
@@ -202,7 +206,7 @@ def test_the_arms_without_a_prompt(folder):
 
 def test_a_mixture_with_a_prompt_for_each_task(folder, capsys):
     tasks = ["--gin.PROMPT_LENGTH=4", "--gin.PROMPT_TASKS=('one', 'two')"]
-    assert train("promot_stage1", "each", *tasks, task="onetwo", steps=1) == 0
+    assert train("promot_multitask", "each", *tasks, task="onetwo", steps=1) == 0
     assert read_prompts("each").names == ("one", "two")
     infer = ["infer", "--gin_file=runs/infer.gin", "--gin.CHECKPOINT_PATH=base"]
     pathlib.Path("one.txt").write_text("one is 1?\n")
@@ -211,6 +215,11 @@ def test_a_mixture_with_a_prompt_for_each_task(folder, capsys):
     assert cli.main(infer) == 2
     assert "choose one by --gin.PROMPT_NAME=..., of one, two" in capsys.readouterr().err
     assert cli.main([*infer, "--gin.PROMPT_NAME=two"]) == 0
+    assert train("promot_stage2", "both", "--gin.PROMPT_PATH=each", task="onetwo") == 0
+    frozen, kept = read_prompts("each").rows, read_prompts("both").rows
+    for name in ("one", "two"):
+        np.testing.assert_array_equal(kept[name], frozen[name])
+    assert not same_params("both", "base")
     assert (
         train("promot_stage1", "lacks", tasks[0], "--gin.PROMPT_TASKS=('one',)", task="onetwo") == 2
     )
@@ -218,6 +227,25 @@ def test_a_mixture_with_a_prompt_for_each_task(folder, capsys):
     three = "--gin.PROMPT_TASKS=('one', 'two', 'three')"
     assert train("promot_stage1", "unused", tasks[0], three, task="onetwo") == 2
     assert "names three, of which the training data has no example" in capsys.readouterr().err
+
+
+def same_params(first, second):
+    pairs = zip(*(sorted(flatten(load_params(p)).items()) for p in (first, second)), strict=True)
+    return all(a == b and np.array_equal(x, y) for (a, x), (b, y) in pairs)
+
+
+def test_one_target_after_another(promot):
+    """The second target starts from the first one's model without its prompt, behind its own."""
+    first, prompt = "--gin.INITIAL_CHECKPOINT_PATH=tuned", "--gin.PROMPT_PATH=prompt-two"
+    assert train("promot_stage1", "prompt-two", first, "--gin.PROMPT_LENGTH=4", task="two") == 0
+    assert train("promot_sequential", "still", first, prompt, *NO_RATE, task="two") == 0
+    assert same_params("still", "tuned") and not same_params("still", "base")
+    assert train("promot_sequential", "second", first, prompt, task="two") == 0
+    assert not same_params("second", "tuned")
+    assert read_prompts("second").names == ("two",)
+    np.testing.assert_array_equal(
+        read_prompts("second").rows["two"], read_prompts("prompt-two").rows["two"]
+    )
 
 
 @pytest.fixture(scope="module")

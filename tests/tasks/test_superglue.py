@@ -147,3 +147,13 @@ def test_outputs_are_cleaned_and_scored():
     assert metric(["True", "Neither", "True"], clean)["accuracy"] == pytest.approx(200 / 3)
     assert in_format(["neither", "yes"], "cb") == [1.0, 0.0]
     assert in_format(["neither"], "rte") == [0.0]
+
+
+def test_rte_is_mixed_with_translation_at_equal_rates():
+    from kaft_promot.feeding.seqio_door import get_mixture_or_task
+
+    mixture = get_mixture_or_task("rte_wmt_en_fr")
+    assert {task.name: mixture.get_rate(task) for task in mixture.tasks} == {
+        "rte": 1.0,
+        "wmt_en_fr": 1.0,
+    }
