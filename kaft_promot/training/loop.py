@@ -133,6 +133,7 @@ def train(
         if value < 1:
             raise UserError(f"train.{name} = {value}: must be at least 1")
     checkpoint_cfg.check_monitored(eval_period if train_eval_dataset_cfg else None, total_steps)
+    mesh = mesh_config.make()
     start = load_start(
         model_config, initial_checkpoint_path, initial_params, random_seed, dropout_rate
     )
@@ -144,7 +145,6 @@ def train(
     if lora is not None:
         start = lora.attach(start)
         frozen_lora(start.params, stage)  # refuses a stage that trains a part of them
-    mesh = mesh_config.make()
     state = init_state(start.params, optimizer, stage, mesh, random_seed)
     step_fn = make_train_step(
         start.config,
