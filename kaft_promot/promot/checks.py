@@ -29,6 +29,7 @@ _OWN: Mapping[str, Mapping[str, str | None]] = {
         "lora": "lora",
         "dropout_rate": "dropout_rate",
         "label_smoothing": "label_smoothing",
+        "global_norm_clip_threshold": "global_norm_clip_threshold",
         "random_seed": "seeds",
         "stats_period": None,
         "checkpoint_cfg": "curve_points",

@@ -186,6 +186,7 @@ def _tune(place: pathlib.Path, name: str, arm: Arm, settings: Promot, seed: int)
         lora=_lora(place, name, arm, settings, seed),
         dropout_rate=settings.dropout_rate,
         label_smoothing=settings.label_smoothing,
+        global_norm_clip_threshold=settings.global_norm_clip_threshold,
         random_seed=seed,
         stats_period=20,
         checkpoint_cfg=CheckpointConfig(period=settings.curve_period, keep=None),

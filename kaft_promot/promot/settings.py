@@ -45,7 +45,8 @@ class Promot:
       optimizer: of every arm but `lora`.
       lora: the low-rank additions of the arm `lora`.
       lora_optimizer: of the arm `lora`.
-      dropout_rate, label_smoothing: of every arm; stage 1 has neither.
+      dropout_rate, label_smoothing, global_norm_clip_threshold: of every arm (see
+        `training.train`); stage 1 has none of them.
       curve_points: how often each arm is measured on its way, the last step included.
       curve_examples: target examples, and queries of each in-context task, of these measurements.
       select: which checkpoint of an arm the figures are of: 'last' (all arms after as many steps)
@@ -85,6 +86,7 @@ class Promot:
     lora_optimizer: Optimizer
     dropout_rate: float = 0.0
     label_smoothing: float = 0.0
+    global_norm_clip_threshold: float | None = None
     curve_points: int = 4
     curve_examples: Mapping[str, int] = dataclasses.field(
         default_factory=lambda: {"target": 200, "queries": 20}
