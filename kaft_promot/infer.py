@@ -4,15 +4,12 @@ Predictions are sample rows (see `kaft_promot.evaluation.rows`), appended as the
 command again continues where it was stopped.
 """
 
-import hashlib
-import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gin
-import numpy as np
 from tqdm import tqdm
 
 from kaft_promot.decoding import Predictor
@@ -25,7 +22,7 @@ from kaft_promot.interop import prompts as soft_prompts
 from kaft_promot.interop.vocabulary import check_size
 from kaft_promot.knowledge import files
 from kaft_promot.knowledge.targets import format_input
-from kaft_promot.models import Params, T5Config, flatten, remove_prompts
+from kaft_promot.models import Params, T5Config, params_digest, remove_prompts
 from kaft_promot.models.lora import merge_lora
 
 PREDICTIONS = "predictions.jsonl"
@@ -89,17 +86,8 @@ def load_predictor(
 
 
 def checkpoint_name(path: str | os.PathLike[str], params: Params) -> str:
-    """A checkpoint's name in rows: its path and a digest, so that a retrained one is another.
-
-    The digest is of every parameter's name, shape and first values.
-    """
-    digest = hashlib.blake2b(digest_size=4)
-    for name, value in sorted(flatten(params).items()):
-        digest.update(f"{name}{value.shape}".encode())
-        row = max(math.prod(value.shape[1:]), 1)
-        rows = value[: -(-1024 // row)] if value.ndim else value  # no whole array leaves its device
-        digest.update(np.asarray(rows).reshape(-1)[:1024].tobytes())
-    return f"{path}@{digest.hexdigest()}"
+    """A checkpoint's name in rows: its path and a digest, so that a retrained one is another."""
+    return f"{path}@{params_digest(params)}"
 
 
 @gin.configurable

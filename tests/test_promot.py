@@ -36,6 +36,13 @@ for name in ("one", "two"):
 import seqio
 
 seqio.MixtureRegistry.add("onetwo", ["one", "two"], default_rate=1.0)
+register_jsonl_task(
+    "half",
+    lambda split: "two.train.jsonl",
+    fields={"inputs": str, "targets": str},
+    splits=["train"],
+)
+seqio.MixtureRegistry.add("onehalf", ["one", "half"], default_rate=1.0)
 """
 MODULE = "promot_tasks_of_the_test"
 NO_RATE = [
@@ -65,9 +72,10 @@ def folder(tmp_path_factory):
         yield folder
     jax.config.update("jax_disable_most_optimizations", before)
     gin.clear_config()
-    for name in ("one", "two"):
+    for name in ("one", "two", "half"):
         seqio.TaskRegistry.remove(name)
-    seqio.MixtureRegistry.remove("onetwo")
+    for name in ("onetwo", "onehalf"):
+        seqio.MixtureRegistry.remove(name)
 
 
 def train(recipe, model_dir, *more, task="one", steps=2):
@@ -227,6 +235,29 @@ def test_a_mixture_with_a_prompt_for_each_task(folder, capsys):
     three = "--gin.PROMPT_TASKS=('one', 'two', 'three')"
     assert train("promot_stage1", "unused", tasks[0], three, task="onetwo") == 2
     assert "names three, of which the training data has no example" in capsys.readouterr().err
+
+
+def test_a_task_without_a_validation_split_has_its_prompt(folder):
+    tasks = ["--gin.PROMPT_LENGTH=4", "--gin.PROMPT_TASKS=('one', 'half')"]
+    assert train("promot_multitask", "half", *tasks, task="onehalf", steps=1) == 0
+    assert read_prompts("half").names == ("one", "half")
+
+
+def test_the_best_checkpoint_leaves_with_its_prompt_in_a_file(promot):
+    """As a run's own export does; and a run that starts from it starts without the prompt."""
+    export = ["export", "--checkpoint=tuned/checkpoints/best"]
+    assert cli.main([*export, "--output=best"]) == 0
+    assert cli.main([*export, "--output=best-hf", "--format=huggingface"]) == 0
+    best = flatten(load_params("tuned/checkpoints/best"))
+    table = best.pop("encoder/prompt/prompt/prompt")
+    for folder in ("best", "best-hf"):
+        found = flatten(load_params(folder))
+        assert found.keys() == best.keys()
+        assert all(np.array_equal(found[name], best[name]) for name in best)
+        np.testing.assert_array_equal(read_prompts(f"{folder}/prompt.safetensors").table[0], table)
+    first = "--gin.INITIAL_CHECKPOINT_PATH=tuned/checkpoints/best"
+    assert train("finetune", "after", first, steps=1) == 0
+    assert flatten(load_params("after")).keys() == best.keys()
 
 
 def same_params(first, second):

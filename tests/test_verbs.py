@@ -198,6 +198,33 @@ def test_mistakes_in_training_are_one_line(records, capsys, binding, message):
     assert message in error
 
 
+def test_a_refused_call_leaves_the_runs_configuration(trained, capsys):
+    kept = {name: (trained / name).read_bytes() for name in ("config.gin", "operative_config.gin")}
+    arguments = ["train", "--gin_file=runs/train.gin", "--gin.MIXTURE_OR_TASK_NAME=kaft", LENGTHS]
+    arguments += ["--gin.kaft_records.directory=rec", "--gin.INITIAL_CHECKPOINT_PATH=base"]
+    arguments += ["--gin.BATCH_SIZE=2", "--gin.train.train_eval_dataset_cfg=None"]
+    assert cli.main([*arguments, "--gin.TRAIN_STEPS=2", "--gin.MODEL_DIR=tuned"]) == 2
+    assert "tuned is already at step 3, beyond train.total_steps = 2" in capsys.readouterr().err
+    assert {name: (trained / name).read_bytes() for name in kept} == kept
+
+
+def test_what_would_break_a_model_is_not_written(trained, capsys):
+    run("export", "--checkpoint=tuned", "--format=huggingface", "--output=whole-hf")
+    half = ["interpolate", "--base=base", "--tuned=tuned", "--weight=0.5"]
+    before = (trained / "model.safetensors").read_bytes()
+    for arguments, what in (
+        (
+            ["export", "--checkpoint=base", "--output=whole-hf"],
+            "a model in another form (config.js",
+        ),
+        (["export", "--checkpoint=base", "--output=tuned"], "a run (checkpoints)"),
+        ([*half, "--output=tuned"], "a run (checkpoints)"),
+    ):
+        assert cli.main(arguments) == 2
+        assert f"holds {what}" in capsys.readouterr().err
+    assert (trained / "model.safetensors").read_bytes() == before
+
+
 @pytest.mark.parametrize("binding", ["TRAIN_STEPS=2.5", "BATCH_SIZE=0", "EVAL_PERIOD='a'"])
 def test_wrong_numbers_end_in_one_line_before_anything_is_read(capsys, binding):
     """Neither the checkpoint nor the records exist: they are not what the error is about."""

@@ -112,7 +112,8 @@ def bootstrap(
       clusters: [n] question of each row; None: every row is its own.
       seed: of the resampling; the same seed gives the same interval.
       weights: [n] denominators, for a ratio sum(values) / sum(weights) with 0 <= values <= weights
-        (None: ones, the plain mean).
+        (None: ones, the plain mean). Rows of weight 0 say nothing of the ratio and are left out, of
+        the estimate's `n` as well.
       replicates: number of bootstrap samples.
 
     Returns:
@@ -120,6 +121,10 @@ def bootstrap(
     """
     value_n = np.asarray(values, dtype=np.float64)
     weight_n = np.ones_like(value_n) if weights is None else np.asarray(weights, dtype=np.float64)
+    if weights is not None:
+        told = np.flatnonzero(weight_n)
+        value_n, weight_n = value_n[told], weight_n[told]
+        clusters = None if clusters is None else [clusters[int(i)] for i in told]
     code_n, num_clusters = codes(clusters, len(value_n))
     total = weight_n.sum()
     if total <= 0:
@@ -127,6 +132,7 @@ def bootstrap(
     mean = float(value_n.sum() / total)
     low, high = _percentiles(value_n, weight_n, code_n, num_clusters, seed, replicates)
     size = _effective_n(value_n, weight_n, code_n, num_clusters)
+    size = min(size, float(total**2 / (weight_n**2).sum()))  # Kish's, for unequal weights
     # Linearised: the ratio's square stands where a plain mean has the mean of squares.
     deviation_n = value_n - mean * weight_n
     variance = float((deviation_n**2).mean()) / float(weight_n.mean()) ** 2

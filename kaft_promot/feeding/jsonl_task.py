@@ -13,6 +13,7 @@ import seqio
 import tensorflow as tf
 
 from kaft_promot.errors import UserError
+from kaft_promot.feeding.features import FEATURES
 from kaft_promot.feeding.fingerprint import code_fingerprint, file_fingerprint
 from kaft_promot.feeding.seqio_door import output_features
 
@@ -76,8 +77,8 @@ def register_jsonl_task(
         path: file of a split, `.jsonl` or `.jsonl.gz`; called when the task is used, so that gin
             may decide it.
         fields: the fields that go on and their types (str, int, float, bool, or `list` for a
-            list of str); a missing or null field becomes empty. `inputs` and `targets` are among
-            them, or are made by `preprocessors`.
+            list of str); a null field becomes empty, and so does a missing one, other than `inputs`
+            and `targets`. These are among them, or are made by `preprocessors`.
         select: from a line's object to an example; None to leave the line out. Default: the line.
         splits: names of the splits.
         preprocessors: SeqIO preprocessors that run before tokenizing. Tokenizing and
@@ -87,7 +88,8 @@ def register_jsonl_task(
         **task_arguments: to `seqio.TaskRegistry.add`, such as `metric_fns`.
 
     Raises:
-        UserError: when the task is used, and a file is missing or a line is no JSON object.
+        UserError: when the task is used, and a file is missing, a line is no JSON object or lacks
+            `inputs` or `targets`, or `select` fails on it.
         ValueError: a field's type is none of those above; or there is a task of this name, and
             `replace` is not set.
     """
@@ -140,8 +142,6 @@ def read_rows(
                 chosen = row if select is None else _selected(select, row, f"{path}:{line_number}")
                 if chosen is not None:
                     rows.append((line_number, chosen))
-    except KeyError as e:
-        raise UserError(f"{path}:{line_number}: the line has no field {e}") from e
     except UnicodeDecodeError as e:
         raise UserError(f"{path}:{line_number}: not valid UTF-8: {e.reason}") from e
     except json.JSONDecodeError as e:
@@ -153,9 +153,21 @@ def read_rows(
 
 def _selected(select: Callable[[Row], Row | None], row: Row, place: str) -> Row | None:
     try:
-        return select(row)
-    except UserError as error:
+        chosen = select(row)
+    except (UserError, KeyError) as error:
+        if isinstance(error, KeyError):
+            raise UserError(f"{place}: the line has no field {error}") from error
         raise UserError(f"{place}: {error}") from error
+    except Exception as error:
+        raise UserError(
+            f"{place}: the task's `select` fails: {type(error).__name__}: {error}"
+        ) from error
+    if chosen is not None and not isinstance(chosen, Mapping):
+        raise UserError(
+            f"{place}: the task's `select` gives {chosen!r}; it must give a dict, or None to leave "
+            "the line out"
+        )
+    return chosen
 
 
 def _columns(
@@ -167,6 +179,11 @@ def _columns(
         empty, taken, dtype = _KINDS[kind]
         values: list[Any] = []
         for line, row in rows:
+            if name in FEATURES and name not in row:
+                raise UserError(
+                    f"{path}:{line}: there is no {name!r} among {', '.join(map(repr, row))}, which "
+                    "the line, or the task's `select`, gives"
+                )
             value = row.get(name)
             value = empty if value is None else value
             value = list(value) if isinstance(value, tuple) else value

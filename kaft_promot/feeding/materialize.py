@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import seqio
 import tensorflow as tf
+from absl import logging
 
 from kaft_promot.errors import UserError
 from kaft_promot.feeding.features import FEATURES
@@ -113,20 +114,38 @@ def _text_before_tokenizing(task: seqio.Task, cfg: DatasetConfig) -> tf.data.Dat
 
 
 def _encoded(task: seqio.Task, cfg: DatasetConfig, data: tf.data.Dataset) -> Iterator[Chunk]:
-    """Text tokenized thousands at a time."""
+    """Text tokenized thousands at a time; says how many examples lost their ends."""
     last = task.preprocessors[-1]
+    cut, longest, count = dict.fromkeys(FEATURES, 0), dict.fromkeys(FEATURES, 0), 0
     for batch in data.batch(_CHUNK):
         chunk = {}
         for name in FEATURES:
             feature, limit = task.output_features[name], int(cfg.task_feature_lengths[name])
             ids, lengths = _encode(feature.vocabulary, batch[name])
+            whole = lengths + (feature.add_eos and last in _EOS_STEPS)
+            cut[name] += int((whole > limit).sum())
+            longest[name] = max(longest[name], int(whole.max(initial=0)))
             if feature.add_eos and last in _EOS_STEPS:
                 room = limit - 1 if last is seqio.preprocessors.append_eos_after_trim else None
                 ids, lengths = trim_rows(ids, lengths, room)
                 ids = np.insert(ids, np.cumsum(lengths), feature.vocabulary.eos_id)
                 lengths = lengths + 1
             chunk[name] = trim_rows(ids, lengths, limit)
+        count += len(chunk[FEATURES[0]][1])
         yield chunk
+    for name in FEATURES:
+        if cut[name]:
+            logging.warning(
+                "task %s, split %r: the ends of %d of %d %s are cut, the longest has %d tokens and "
+                "TASK_FEATURE_LENGTHS gives %d",
+                task.name,
+                cfg.split,
+                cut[name],
+                count,
+                name,
+                longest[name],
+                int(cfg.task_feature_lengths[name]),
+            )
 
 
 def _encode(vocabulary: seqio.Vocabulary, text_N: tf.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -44,6 +44,13 @@ def resolve_best(path: str | os.PathLike) -> pathlib.Path:
         )
     checkpoints = Checkpoints(path.parent.parent, CheckpointConfig(**monitored), read_only=True)
     try:
-        return path.with_name(str(checkpoints.best_step()))
+        best, steps = checkpoints.best_step(), checkpoints.steps()
     finally:
         checkpoints.close()
+    if best is None:
+        raise UserError(
+            f"{path}: none of the run's checkpoints (steps {', '.join(map(str, steps))}) has the "
+            f"metric {monitored['metric_name_to_monitor']!r} by which it chooses the best; let it "
+            "go on, or name a step"
+        )
+    return path.with_name(str(best))

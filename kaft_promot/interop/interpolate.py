@@ -13,6 +13,7 @@ import numpy as np
 
 from kaft_promot.errors import UserError
 from kaft_promot.interop.checkpoint import load_model
+from kaft_promot.interop.export import check_target
 from kaft_promot.interop.native import write_native
 from kaft_promot.interop.vocabulary import choose_vocabulary
 from kaft_promot.models import T5Config, abstract_params, flatten, remove_prompts
@@ -33,10 +34,12 @@ def interpolate(
       The path of the written `model.safetensors`.
 
     Raises:
-      UserError: if a checkpoint cannot be read, or they are not of one network and vocabulary.
+      UserError: if a checkpoint cannot be read, they are not of one network and vocabulary, or
+        `folder` holds a run.
     """
     if not 0.0 <= weight <= 1.0:
         raise UserError(f"--weight={weight}: must be from 0 (base) to 1 (tuned)")
+    check_target(folder, "native")
     models = [load_model(path) for path in (base, tuned)]
     (config, first), (other, second) = (
         remove_prompts(_config(model.config), model.params) for model in models

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import traverse_util
 
 from kaft_promot.models.config import T5Config
@@ -125,3 +128,14 @@ def unstack_layers(params: Mapping[str, Any]) -> Params:
 def unrolled(config: T5Config, params: Mapping[str, Any]) -> tuple[T5Config, Params]:
     """The same network with unrolled layers: what decoding runs and what checkpoints name."""
     return dataclasses.replace(config, scan_layers=False), unstack_layers(params)
+
+
+def params_digest(params: Params) -> str:
+    """Eight hex digits that change with every parameter's name, shape and first values."""
+    digest = hashlib.blake2b(digest_size=4)
+    for name, value in sorted(flatten(params).items()):
+        digest.update(f"{name}{value.shape}".encode())
+        row = max(math.prod(value.shape[1:]), 1)
+        rows = value[: -(-1024 // row)] if value.ndim else value  # no whole array leaves its device
+        digest.update(np.asarray(rows).reshape(-1)[:1024].tobytes())
+    return digest.hexdigest()

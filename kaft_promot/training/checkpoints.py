@@ -57,20 +57,27 @@ class CheckpointConfig:
                 f"CheckpointConfig.metric_mode = {self.metric_mode!r}: choose 'max' or 'min'"
             )
 
-    def check_monitored(self, eval_period: int | None, total_steps: int) -> None:
-        """Refuses a validation metric to monitor that checkpoints would not have.
+    def check_monitored(self, eval_period: int | None, total_steps: int, others: bool) -> None:
+        """Refuses a metric to monitor that checkpoints would not have.
 
         Args:
           eval_period: steps between evaluations; None if the run has none.
           total_steps: of the run; its last step is always saved, and measured.
+          others: whether the run measures more than its evaluations do.
 
         Raises:
-          UserError: there is no evaluation, or not whenever a checkpoint is saved.
+          UserError: nothing measures it, or not whenever a checkpoint is saved.
         """
         name = self.metric_name_to_monitor
-        if name not in VALIDATION_METRICS:
+        if name is None:
             return
         monitor = f"CheckpointConfig.metric_name_to_monitor = {name!r}"
+        if name not in VALIDATION_METRICS:
+            if others:
+                return
+            raise UserError(
+                f"{monitor}: this run measures {' and '.join(VALIDATION_METRICS)} alone"
+            )
         if eval_period is None:
             raise UserError(
                 f"{monitor} is not measured without train.train_eval_dataset_cfg: name validation "

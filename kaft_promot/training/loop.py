@@ -132,7 +132,11 @@ def train(
     ):
         if value < 1:
             raise UserError(f"train.{name} = {value}: must be at least 1")
-    checkpoint_cfg.check_monitored(eval_period if train_eval_dataset_cfg else None, total_steps)
+    checkpoint_cfg.check_monitored(
+        eval_period if train_eval_dataset_cfg else None,
+        total_steps,
+        others=bool(hooks or (specialization and specialization.period)),
+    )
     mesh = mesh_config.make()
     start = load_start(
         model_config, initial_checkpoint_path, initial_params, random_seed, dropout_rate
@@ -141,7 +145,7 @@ def train(
     if prompts is not None:
         start = prompts.attach(start, vocabulary, train_dataset_cfg)
         train_dataset_cfg = prompts.feed(train_dataset_cfg, start)
-        train_eval_dataset_cfg = prompts.feed(train_eval_dataset_cfg, start)
+        train_eval_dataset_cfg = prompts.feed(train_eval_dataset_cfg, start, training=False)
     if lora is not None:
         start = lora.attach(start)
         frozen_lora(start.params, stage)  # refuses a stage that trains a part of them
@@ -169,12 +173,8 @@ def train(
         held_out = eval_batches(train_eval_dataset_cfg, eval_steps, **processes)
         evaluate = _Evaluation(start.config, held_out, mesh)
     run = Run(model_dir, checkpoint_cfg, start, stage, vocabulary, tensorboard)
-    state = run.resume(state, feed)
+    state = run.resume(state, feed, total_steps)
     first = int(state.step)
-    if first > total_steps:
-        raise UserError(
-            f"{model_dir} is already at step {first}, beyond train.total_steps = {total_steps}"
-        )
 
     bar = _progress_bar(first, total_steps, stage.name, progress)
     window = _Window(first)

@@ -102,10 +102,11 @@ class SoftPrompts:
         config, params = attach(prompts, start.config, start.params, vocabulary)
         return dataclasses.replace(start, config=config, params=params, prompts=prompts)
 
-    def feed(self, source: Any, start: Start) -> Any:
+    def feed(self, source: Any, start: Start, training: bool = True) -> Any:
         """`source` with the prompts' placeholders in front of its examples.
 
-        Sources other than a `feeding.DatasetConfig` are returned as they are.
+        Sources other than a `feeding.DatasetConfig` are returned as they are. In training data each
+        of `tasks` must have examples; a validation split may lack some of them.
         """
         if not hasattr(source, "mixture_or_task_name"):
             return source
@@ -119,7 +120,7 @@ class SoftPrompts:
             length=start.prompts.length,
             by_task=None if shared else {name: number for number, name in enumerate(names)},
             long_inputs=self.long_inputs,
-            all_used=bool(self.tasks),
+            all_used=training and bool(self.tasks),
         )
         return dataclasses.replace(source, prompts=ids)
 

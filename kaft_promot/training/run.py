@@ -58,18 +58,36 @@ class Run:
             raise UserError(f"train.model_dir = {model_dir}: {error.strerror}") from None
         self._checkpoints = Checkpoints(self._dir, checkpoint_cfg)
 
-    def resume(self, state: TrainState, feed: Any) -> TrainState:
-        """The state of the latest checkpoint, with `feed` set to its place; else `state`."""
+    def resume(self, state: TrainState, feed: Any, total_steps: int) -> TrainState:
+        """The state of the latest checkpoint, with `feed` set to its place; else `state`.
+
+        Raises:
+          UserError: that checkpoint is of another run, or beyond `total_steps`. Then nothing was
+            written.
+        """
         if self._dir is None or self._checkpoints is None:
             return state
         from kaft_promot import interop
+        from kaft_promot.interop import native
 
         latest = self._checkpoints.latest_step()
+        if latest is not None and latest > total_steps:
+            raise UserError(
+                f"{self._dir} is already at step {latest}, beyond train.total_steps = {total_steps}"
+            )
         if latest is not None:
             state, place, origin = self._checkpoints.restore(latest, state)
-            self._start.check_same(origin, self._dir)
+            self._start.check_same(origin, self._dir, frozen=bool(flatten(state.frozen)))
             feed.set_state(place)
         if self._main:
+            if latest is not None and latest < total_steps:
+                # What was exported at an earlier end is not what MODEL_DIR stands for any more.
+                stale = [native.TENSORS]
+                stale += [interop.PROMPTS] if self._stage.is_trainable(PROMPT) else []
+                frozen = frozen_lora(self._start.params, self._stage)
+                stale += [] if frozen else [interop.LORA_FILE]
+                for name in stale:
+                    (self._dir / name).unlink(missing_ok=True)
             if self._start.prompts is not None and not self._stage.is_trainable(PROMPT):
                 # Checkpoints hold what is trained; what is frozen stays with the run itself.
                 interop.write_prompts(self._dir / interop.PROMPTS, self._start.prompts)

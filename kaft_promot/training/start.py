@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from kaft_promot.models import (
     abstract_params,
     flatten,
     init_params,
+    params_digest,
+    remove_prompts,
     stack_layers,
     unflatten,
 )
@@ -39,6 +42,7 @@ class Start:
       params: nested dict, as `config` wants it.
       vocabulary: path or name, None if the checkpoint does not say.
       path: the checkpoint's path, None if they are random or were given in memory.
+      digest: of the checkpoint's parameters (`models.params_digest`), None without a path.
       random_seed: that random parameters were made from.
       in_memory: whether they were given in memory.
       prompts: the soft prompts that were attached, None if none were.
@@ -51,6 +55,7 @@ class Start:
     path: str | None
     random_seed: int
     in_memory: bool = False
+    digest: str | None = None
     prompts: Prompts | None = None
     lora: LoraWeights | None = None
 
@@ -59,6 +64,11 @@ class Start:
         origin = {
             "model_config": dataclasses.asdict(self.config),
             "initial_checkpoint_path": self.path,
+            "initial_checkpoint_digest": self.digest,
+            # From where the run was started, for who reads it from another folder.
+            "initial_checkpoint_absolute": None
+            if self.path is None
+            else os.path.abspath(self.path),
             "random_seed": self.random_seed,
             "in_memory": self.in_memory,
         }
@@ -68,8 +78,11 @@ class Start:
             origin["lora"] = {"base": self.lora.base_checkpoint, "start": self.lora.digest}
         return origin
 
-    def check_same(self, origin: dict[str, Any], model_dir: pathlib.Path) -> None:
-        """Raises UserError unless a checkpoint with that `origin` may be continued from here."""
+    def check_same(self, origin: dict[str, Any], model_dir: pathlib.Path, frozen: bool) -> None:
+        """Raises UserError unless a checkpoint with that `origin` may be continued from here.
+
+        With `frozen` parameters, which it does not hold, they must still be what they were.
+        """
         mine = self.origin()
         for name in ("initial_checkpoint_path", "random_seed"):
             if origin.get(name) != mine[name]:
@@ -77,6 +90,8 @@ class Start:
                     f"{model_dir} was started with {name} = {origin.get(name)!r}, not "
                     f"{mine[name]!r}; use the same one, or another model_dir"
                 )
+        if frozen:
+            _check_unchanged(origin, self.digest, model_dir)
         for name, words in (("prompts", "soft prompts"), ("lora", "LoRA additions")):
             if origin.get(name) != mine.get(name):
                 raise UserError(
@@ -109,10 +124,10 @@ def load_start(
     """
     if path is not None and params is not None:
         raise UserError("train: give initial_checkpoint_path or initial_params, not both")
-    vocabulary = None
+    vocabulary, digest = None, None
     in_memory = params is not None
     if path is not None:
-        config, params, vocabulary = _read(str(path), config)
+        config, params, vocabulary, digest = _read(str(path), config)
     if config is None:
         raise UserError(
             "train.model_config: say which network to train (T5Config), or give an "
@@ -131,6 +146,7 @@ def load_start(
         path=None if path is None else str(path),
         random_seed=random_seed,
         in_memory=in_memory,
+        digest=digest,
     )
 
 
@@ -168,11 +184,32 @@ def load_run(model_dir: str | pathlib.Path, step: int | str = "latest") -> tuple
             raise UserError(
                 f"{model_dir}: its frozen parameters were given in memory and are not on disk"
             )
-        base = load_start(
-            config, origin["initial_checkpoint_path"], None, origin["random_seed"]
-        ).params
-        flat = {**flatten(base), **flat}
+        base = load_start(config, _base_path(origin), None, origin["random_seed"])
+        _check_unchanged(origin, base.digest, model_dir)
+        flat = {**flatten(base.params), **flat}
     return config, merge_lora(flat)
+
+
+def _base_path(origin: dict[str, Any]) -> str | None:
+    """Where the frozen parameters lie: the path as the run had it, or from where the run was."""
+    path = origin["initial_checkpoint_path"]
+    absolute = origin.get("initial_checkpoint_absolute")
+    if path is None or path == "mini" or absolute is None or os.path.exists(path):
+        return path
+    return absolute
+
+
+def _check_unchanged(
+    origin: dict[str, Any], digest: str | None, model_dir: str | pathlib.Path
+) -> None:
+    """Refuses another base than the one that the run's checkpoints belong to."""
+    before = origin.get("initial_checkpoint_digest")
+    if before is not None and before != digest:
+        raise UserError(
+            f"{model_dir}: its checkpoints lack the frozen parameters, which are those of "
+            f"{origin['initial_checkpoint_path']}; that checkpoint has changed since (a run that "
+            "was gone on with, perhaps): bring it back, or name the run's exported files"
+        )
 
 
 def _frozen_prompts(model_dir: pathlib.Path, config: T5Config) -> Any:
@@ -183,13 +220,20 @@ def _frozen_prompts(model_dir: pathlib.Path, config: T5Config) -> Any:
     return prompts.table.reshape(config.prompt_rows, config.emb_dim)
 
 
-def _read(path: str, config: T5Config | None) -> tuple[T5Config, Params, str | None]:
-    """Configuration, parameters and vocabulary of a checkpoint."""
+def _read(path: str, config: T5Config | None) -> tuple[T5Config, Params, str | None, str]:
+    """Configuration, parameters, vocabulary and parameters' digest of a checkpoint.
+
+    Soft prompts that it holds are left out unless `config` has them: the run attaches its own.
+    """
     from kaft_promot import interop
 
     model = interop.load_model(path, config and dataclasses.replace(config, scan_layers=False))
     assert model.config is not None  # load_model always finds one
-    return config or model.config, model.params, model.vocabulary
+    digest = params_digest(model.params)
+    if config is None:
+        bare, params = remove_prompts(model.config, model.params)
+        return bare, params, model.vocabulary, digest
+    return config, model.params, model.vocabulary, digest
 
 
 def _complete(params: Params, config: T5Config, random_seed: int, origin: str) -> Params:

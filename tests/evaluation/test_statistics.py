@@ -23,7 +23,7 @@ def test_nothing_measured_is_no_value_and_no_crash():
 
 def test_ratio_without_denominator_is_no_value():
     estimate = bootstrap([0.0, 0.0], weights=[0.0, 0.0])
-    assert (estimate.value, estimate.n) == (None, 2)
+    assert (estimate.value, estimate.n) == (None, 0)  # no row says anything
 
 
 def test_same_seed_same_interval_other_seed_other_interval():
@@ -116,6 +116,16 @@ def test_coverage_of_paired_differences():
 
 def _holds(estimate, truth):
     return estimate.low <= truth <= estimate.high
+
+
+def test_rows_without_weight_do_not_narrow_a_ratio():
+    """5 of 100 conflicts show an answer, none from memory: what 0 of 5 says, and no more."""
+    weights = np.zeros(100)
+    weights[:5] = 1
+    few = bootstrap(np.zeros(100), weights=weights)
+    assert few == bootstrap(np.zeros(5)) and few.n == 5
+    wilson = stats.binomtest(0, 5).proportion_ci(method="wilson").high
+    assert few.high >= wilson - 0.01
 
 
 def test_ratio_is_the_ratio_of_sums():

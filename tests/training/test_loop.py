@@ -11,6 +11,7 @@ import pytest
 from training_tiny import CONFIG, batch, batches, numpy_params
 
 from kaft_promot.errors import UserError
+from kaft_promot.interop import load_params, write_native
 from kaft_promot.models import abstract_params, flatten
 from kaft_promot.training import (
     Adafactor,
@@ -108,6 +109,40 @@ def test_run_directory_and_export(tmp_path, base):
     assert_same(again, params)
 
 
+def test_a_run_that_goes_on_stands_for_its_latest_step(tmp_path, base):
+    """An export of an earlier end must not be taken for what the folder holds now."""
+    run(tmp_path, 4, initial_params=base, vocabulary="bytes")
+    with pytest.raises(UserError, match="the data ended after step 6"):
+        few = lambda: itertools.islice(batches(), 6)  # noqa: E731
+        run(tmp_path, 8, initial_params=base, vocabulary="bytes", train_dataset_cfg=few)
+    assert_same(load_params(tmp_path), load_params(tmp_path / "checkpoints" / "6"))
+
+
+def test_frozen_parameters_that_changed_are_not_taken_for_those_of_before(tmp_path, base):
+    """A checkpoint holds what is trained; the rest is read where the run started."""
+    write_native(tmp_path / "base", base, CONFIG, vocabulary="bytes")
+    start = {"initial_checkpoint_path": str(tmp_path / "base"), "model_config": None}
+    run(tmp_path / "a", 2, stage=Stage(trainable=".*/mlp/.*"), **start)
+    whole = load_params(tmp_path / "a" / "checkpoints" / "2")
+    changed = jax.tree.map(lambda x: x + 1.0, base)
+    write_native(tmp_path / "base", changed, CONFIG, vocabulary="bytes")
+    with pytest.raises(UserError, match="a: its checkpoints lack the frozen parameters.*changed"):
+        load_params(tmp_path / "a" / "checkpoints" / "2")
+    with pytest.raises(UserError, match="that checkpoint has changed since"):
+        run(tmp_path / "a", 3, stage=Stage(trainable=".*/mlp/.*"), **start)
+    assert_same(load_params(tmp_path / "a"), whole)  # what was exported has all of them
+
+
+def test_the_base_of_a_run_is_found_from_another_folder(tmp_path, base, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_native("base", base, CONFIG, vocabulary="bytes")
+    stage = Stage(trainable=".*/mlp/.*")
+    run("a", 2, initial_checkpoint_path="base", model_config=None, stage=stage)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert_same(load_params(tmp_path / "a" / "checkpoints" / "2"), load_params(tmp_path / "a"))
+
+
 def test_a_finished_run_returns_its_parameters_without_training(tmp_path, base):
     params = run(tmp_path, 5, initial_params=base)
 
@@ -140,8 +175,12 @@ def test_checkpoints_keep_the_latest_and_the_best(tmp_path, base):
 
 def test_a_monitored_metric_that_nothing_measures_is_a_user_error(tmp_path, base):
     config = CheckpointConfig(period=2, metric_name_to_monitor="eval/bleu")
-    with pytest.raises(UserError, match="eval/bleu.*step 2"):
+    with pytest.raises(UserError, match="eval/bleu.*measures eval/loss and eval/accuracy alone"):
         run(tmp_path, 4, initial_params=base, checkpoint_cfg=config)
+    assert not (tmp_path / "checkpoints").exists()
+    hook = Hook(function=lambda step, params: {"else": 1.0}, period=2)
+    with pytest.raises(UserError, match="eval/bleu.*step 2"):
+        run(tmp_path, 4, initial_params=base, checkpoint_cfg=config, hooks=[hook])
     saved = Checkpoints(tmp_path, config, read_only=True)
     assert saved.steps() == [2]  # what was trained is not lost
     saved.close()
