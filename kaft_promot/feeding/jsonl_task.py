@@ -154,10 +154,10 @@ def read_rows(
 def _selected(select: Callable[[Row], Row | None], row: Row, place: str) -> Row | None:
     try:
         chosen = select(row)
-    except (UserError, KeyError) as error:
-        if isinstance(error, KeyError):
-            raise UserError(f"{place}: the line has no field {error}") from error
+    except UserError as error:
         raise UserError(f"{place}: {error}") from error
+    except KeyError as error:
+        raise UserError(f"{place}: the line has no field {error}") from error
     except Exception as error:
         raise UserError(
             f"{place}: the task's `select` fails: {type(error).__name__}: {error}"

@@ -17,6 +17,7 @@ from kaft_promot.evaluation.output_share import in_format
 
 seqio = pytest.importorskip("seqio")
 superglue = importlib.import_module("kaft_promot.tasks.superglue")
+importlib.import_module("kaft_promot.tasks.rte_and_wmt")  # registers the mixture
 RTE = {"premise": "It rains.", "hypothesis": "It is dry.", "label": "not_entailment"}
 
 
@@ -150,9 +151,7 @@ def test_outputs_are_cleaned_and_scored():
 
 
 def test_rte_is_mixed_with_translation_at_equal_rates():
-    from kaft_promot.feeding.seqio_door import get_mixture_or_task
-
-    mixture = get_mixture_or_task("rte_wmt_en_fr")
+    mixture = seqio.MixtureRegistry.get("rte_wmt_en_fr")
     assert {task.name: mixture.get_rate(task) for task in mixture.tasks} == {
         "rte": 1.0,
         "wmt_en_fr": 1.0,
