@@ -167,17 +167,17 @@ def main() -> None:
             steps_of(trained, sizes, prompt, make_batch(), steps, parts)
         return
     wide = [name for name, (_, case, _) in WORKERS.items() if case == "wide"]
-    for title, pair in (
+    for title, names in (
         (f"mini's sizes, {EXAMPLES} examples, packed", ("stage 1", "full fine-tuning")),
         (f"mini's sizes, {CLAIM_ROWS} rows of claims", ("stage 1, claims", "full, claims")),
         ("256 wide, 4 + 4 layers, 32 rows", tuple(wide)),
         (f"mini's sizes, stage 1 on {EXAMPLES} examples", ("packed", "unpacked")),
     ):
-        steps = CASES[WORKERS[pair[0]][1]][-1]
+        steps = CASES[WORKERS[names[0]][1]][-1]
         unit = "step" if steps == 1 else f"{steps} steps"
-        rivals.compare(title, __file__, dict.fromkeys(pair, sys.executable), rounds=5, unit=unit)
-        if pair[0].startswith("stage 1"):
-            print(f"by their multiplications alone: {arithmetic(WORKERS[pair[0]][1]):.2f}")
+        rivals.compare(title, __file__, dict.fromkeys(names, sys.executable), rounds=5, unit=unit)
+        if names[0].startswith("stage 1"):
+            print(f"by their multiplications alone: {arithmetic(WORKERS[names[0]][1]):.2f}")
 
 
 if __name__ == "__main__":

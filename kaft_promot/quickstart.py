@@ -28,6 +28,7 @@ from kaft_promot.knowledge import QAExample, augment_file, probe_file
 from kaft_promot.mini import facts as facts_lib
 from kaft_promot.mini.reading import NameFinder
 from kaft_promot.promot import report as promot_report
+from kaft_promot.promot.checks import check_bindings
 from kaft_promot.promot.experiment import claim
 from kaft_promot.promot.experiment import run as run_promot
 from kaft_promot.promot.report import PROMOT
@@ -132,6 +133,8 @@ def run(
     parse_gin([RECIPE], [of_promot, *(bindings or [])], defaults=OWN_MODEL)
     settings = Quickstart()  # type: ignore[call-arg]  # gin fills it from the recipe
     comparison = Promot()  # type: ignore[call-arg]
+    if half != "kaft":
+        check_bindings()  # before the first half has spent its minutes
     started = time.monotonic()
     if half != "promot":
         _run_kaft(folder, settings)

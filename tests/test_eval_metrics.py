@@ -128,6 +128,16 @@ def run(task, output, *more, status=0, module=MODULE):
     assert cli.main(arguments) == status
 
 
+def dataset_of(task):
+    return DatasetConfig(
+        mixture_or_task_name=task,
+        task_feature_lengths={"inputs": 96, "targets": 64},
+        split="validation",
+        batch_size=1,
+        module=MODULE,
+    )
+
+
 def results(output):
     return json.loads(pathlib.Path(output, "results.json").read_text())["tasks"]
 
@@ -242,13 +252,7 @@ def test_a_tasks_examples_are_read_once_for_many_checkpoints(folder, monkeypatch
         return eval_examples(*arguments, **more)
 
     monkeypatch.setattr(evaluate, "eval_examples", counted)
-    dataset = DatasetConfig(
-        mixture_or_task_name="metrics_none",
-        task_feature_lengths={"inputs": 96, "targets": 64},
-        split="validation",
-        batch_size=1,
-        module=MODULE,
-    )
+    dataset = dataset_of("metrics_none")
     (task,) = evaluate.task_suite(dataset, 3).tasks
     assert reads == []
     first = list(task.examples(None))
@@ -294,13 +298,7 @@ def test_rte_is_scored_by_its_accuracy(folder, monkeypatch):
 
 
 def test_compared_arms_are_scored_by_the_tasks_own_metrics_example_by_example(folder):
-    dataset = DatasetConfig(
-        mixture_or_task_name="metrics_qa",
-        task_feature_lengths={"inputs": 96, "targets": 64},
-        split="validation",
-        batch_size=1,
-        module=MODULE,
-    )
+    dataset = dataset_of("metrics_qa")
     suite = evaluate.task_suite(dataset, compared=True)
     (task,) = suite.tasks
     first = next(iter(task.examples(None)))

@@ -14,9 +14,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kaft_promot.errors import UserError
-from kaft_promot.evaluation.own_metrics import MetricFn, TaskMetrics
+from kaft_promot.evaluation.own_metrics import (
+    PROBED,
+    MetricFn,
+    TaskMetrics,
+    numbers,
+    perfect_outputs,
+    said,
+)
 
-_PROBED = 8  # targets from which a metric's scale is read
 _TOPS = (1.0, 100.0)  # what a perfect output gets: metrics are fractions or percent
 
 
@@ -46,9 +52,8 @@ class ExampleScores:
         functions = []
         for function in metrics.predict:
             found: dict[str, float] = {}
-            for target in targets[:_PROBED]:
-                # A list of accepted answers, or a label.
-                for output in (target, *(target[:1] if isinstance(target, list) else ())):
+            for target in targets[:PROBED]:
+                for output in perfect_outputs(target):
                     for name, value in _quietly(function, target, output).items():
                         found[name] = max(value, found.get(name, value))
             known = {
@@ -76,13 +81,13 @@ class ExampleScores:
         scores: dict[str, float] = {}
         for function in self.functions:
             try:
-                found = _numbers(function([target], [prediction]))
+                found = numbers(function([target], [prediction]))
             except UserError:
                 raise
             except Exception as error:
                 raise UserError(
                     f"task {self.task!r}: a metric fails on the output {str(prediction)[:60]!r}: "
-                    f"{type(error).__name__}: {error}"
+                    + said(error)
                 ) from error
             for name in self.tops:
                 if name in found and name not in scores:
@@ -98,15 +103,6 @@ class ExampleScores:
 
 def _quietly(function: MetricFn, target: Any, output: Any) -> dict[str, float]:
     try:
-        return _numbers(function([target], [output]))
+        return numbers(function([target], [output]))
     except Exception:  # a label where a list is expected, or the other way round
         return {}
-
-
-def _numbers(given: Mapping[str, Any]) -> dict[str, float]:
-    found = {}
-    for name, value in given.items():
-        value = getattr(value, "value", value)  # seqio.metrics.Scalar has one
-        if isinstance(value, (int, float)) or hasattr(value, "item"):
-            found[name] = float(value)
-    return found

@@ -16,6 +16,7 @@ The interval depends on the metric, which is a black box:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import warnings
@@ -38,7 +39,7 @@ from kaft_promot.evaluation.task_metrics import SummedMetric
 MetricFn = Callable[..., Mapping[str, Any]]
 
 RESAMPLES = 1000  # of metrics that read all texts again for each; SacreBLEU's number, too
-_PROBED = 8  # examples that are tried before each one is scored alone
+PROBED = 8  # examples that are tried before each one is scored alone
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ def postprocessed(task: Any, text: str, example: Mapping[str, Any], is_target: b
     except Exception as error:
         raise UserError(
             f"task {task.name!r}: its postprocess_fn fails on the {what} {text[:60]!r}: "
-            f"{_said(error)}"
+            f"{said(error)}"
         ) from error
 
 
@@ -220,7 +221,7 @@ class _Metric:
             raise
         except Exception as error:
             raise UserError(
-                f"task {self.task!r}: its metric {_name(self.fn)} fails: {_said(error)}; the rows "
+                f"task {self.task!r}: its metric {_name(self.fn)} fails: {said(error)}; the rows "
                 "are kept, mend it and run the same command again"
             ) from error
 
@@ -241,22 +242,20 @@ class _Metric:
     def _numbers(
         self, given: Mapping[str, Any], missing: list[str] | None = None
     ) -> dict[str, float]:
-        found = {}
-        for name, value in given.items():
-            try:
-                found[name] = float(getattr(value, "value", value))  # seqio.metrics.Scalar has one
-            except (TypeError, ValueError):
-                if missing is not None:
-                    missing.append(
-                        f"figure {name!r} of metric {_name(self.fn)}, task {self.task!r}, is no "
-                        "number and not shown"
-                    )
+        found = numbers(given)
+        if missing is not None:
+            missing += [
+                f"figure {name!r} of metric {_name(self.fn)}, task {self.task!r}, is no number and "
+                "not shown"
+                for name in given
+                if name not in found
+            ]
         return found
 
     def _alone(self, whole: Mapping[str, float]) -> dict[str, np.ndarray]:
         """[n] values of single examples, of the figures that are means of them."""
         n = len(self.targets)
-        few = sorted({round(i) for i in np.linspace(0, n - 1, _PROBED)})
+        few = sorted({round(i) for i in np.linspace(0, n - 1, PROBED)})
         of_few = {name: np.array(v) for name, v in self._singles(few).items()}
         of_part = self._try(few)
         means = [name for name in whole if _is_mean(of_part.get(name), of_few.get(name))]
@@ -277,17 +276,29 @@ class _Metric:
         if isinstance(self.outputs, np.ndarray):
             return None
         tops = set()
-        for i in sorted({round(i) for i in np.linspace(0, len(self.targets) - 1, _PROBED)}):
+        for i in sorted({round(i) for i in np.linspace(0, len(self.targets) - 1, PROBED)}):
             target = self.targets[i]
-            # A list of accepted answers, or a label.
-            perfect = [target, *(target[:1] if isinstance(target, list) else [])]
             gained = [
                 dataclasses.replace(self, targets=[target], outputs=[output])._try([0]).get(name)
-                for output in perfect
+                for output in perfect_outputs(target)
             ]
             tops.add(max((value for value in gained if value is not None), default=None))
         top = tops.pop() if len(tops) == 1 else None
         return top if top in (1.0, 100.0) and 0 <= values.min() and values.max() <= top else None
+
+
+def numbers(given: Mapping[str, Any]) -> dict[str, float]:
+    """What a metric function gives, without what is no number."""
+    found = {}
+    for name, value in given.items():
+        with contextlib.suppress(TypeError, ValueError):
+            found[name] = float(getattr(value, "value", value))  # seqio.metrics.Scalar has one
+    return found
+
+
+def perfect_outputs(target: Any) -> list[Any]:
+    """Outputs of which one is right: the target is a label, or a list of accepted answers."""
+    return [target, *(target[:1] if isinstance(target, list) else [])]
 
 
 def _of_sums(metric: SummedMetric, sums_NxS: np.ndarray, row_n: np.ndarray) -> dict[str, float]:
@@ -347,5 +358,6 @@ def _name(metric: Any) -> str:
     return str(next(name for name in names if name))
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """An exception in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

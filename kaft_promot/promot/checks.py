@@ -14,7 +14,7 @@ from kaft_promot.evaluation.runner import make_row
 from kaft_promot.promot.settings import Promot
 
 # What a comparison sets by itself for its runs and predictors, and the setting that it comes from.
-_OWN: Mapping[str, Mapping[str, str | None]] = {
+OWN: Mapping[str, Mapping[str, str | None]] = {
     "train": {
         "train_dataset_cfg": "target",
         "train_eval_dataset_cfg": None,
@@ -71,7 +71,7 @@ def check_bindings() -> None:
     Raises:
       UserError: one is bound; the message names the setting to use instead.
     """
-    for configurable, arguments in _OWN.items():
+    for configurable, arguments in OWN.items():
         for argument, setting in arguments.items():
             try:
                 gin.query_parameter(f"{configurable}.{argument}")

@@ -30,7 +30,7 @@ from kaft_promot.interop.prompts import PROMPTS
 from kaft_promot.interop.vocabulary import checkpoint_vocabulary
 from kaft_promot.promot import arms as arms_lib
 from kaft_promot.promot.arms import BASE, Arm
-from kaft_promot.promot.checks import check
+from kaft_promot.promot.checks import check, check_bindings
 from kaft_promot.promot.settings import Promot
 from kaft_promot.training import LORA, PROMPT, CheckpointConfig, Lora, SoftPrompts, train
 
@@ -44,10 +44,11 @@ def run(folder: pathlib.Path, settings: Promot) -> None:
     Raises:
       UserError: the folder holds a comparison with other settings, or a part fails.
     """
+    check_bindings()
     check(settings, _say)
     claim(folder / "settings.json", settings.described(), "seed*/*/metrics.jsonl", free=("seeds",))
-    targets = _targets(settings)
-    _say(f"the target is scored by {_scored_by(targets[ROWS])}, example by example")
+    asked = {file: _asked(settings, file) for file in (CURVES, ROWS)}
+    _say(f"the target is scored by {_scored_by(asked[ROWS][0].suite)}, example by example")
     for seed in settings.seeds:
         place = folder / f"seed{seed}"
         chosen = [arms_lib.get(name) for name in settings.arms]
@@ -60,7 +61,7 @@ def run(folder: pathlib.Path, settings: Promot) -> None:
             _tune(place, name, arm, settings, seed)
         _say(f"seed {seed}: measure the target with prompts, in-context tasks without")
         for name in (BASE, *settings.arms):
-            _measure(place, name, settings, seed, targets)
+            _measure(place, name, settings, seed, asked)
 
 
 def rows_of(folder: pathlib.Path, seed: int, file: str = ROWS) -> list[Row]:
@@ -209,29 +210,58 @@ def _lora(place: pathlib.Path, name: str, arm: Arm, settings: Promot, seed: int)
     return dataclasses.replace(settings.lora, seed=seed) if arm.lora else None
 
 
-def _targets(settings: Promot) -> dict[str, suites.Suite]:
-    """The target as a suite, by the file of its rows: a part of validation, and the test split."""
-    parts = {
-        CURVES: ("validation", settings.curve_examples["target"]),
-        ROWS: (settings.test_split, None),
-    }
-    return {
-        file: dataclasses.replace(
-            task_suite(_dataset(settings, split, 0, pack=False), most, compared=True),
-            name=TARGET_SUITE,
-        )
-        for file, (split, most) in parts.items()
-    }
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What every checkpoint is asked of one suite.
+
+    Attributes:
+      suite, data: the suite and what it loads.
+      length: tokens of an answer at most.
+      attached: whether the arm's prompt, or its additions, are attached.
+    """
+
+    suite: suites.Suite
+    data: Any
+    length: int
+    attached: bool
+
+
+def _asked(settings: Promot, file: str) -> list[_Asked]:
+    """What rows of `file` are of: the target, in-context tasks and, in `ROWS`, grounding.
+
+    For the curves there are fewer examples, all of validation splits.
+    """
+    for_curves = file == CURVES
+    split = "validation" if for_curves else settings.test_split
+    most = settings.curve_examples["target"] if for_curves else None
+    target = task_suite(_dataset(settings, split, 0, pack=False), most, compared=True)
+    target = dataclasses.replace(target, name=TARGET_SUITE)
+    in_context = suites.get(settings.suite, settings.suite_module)
+    data = settings.suite_arguments(for_curves)
+    length = settings.task_feature_lengths["targets"]
+    asked = [
+        _Asked(suite=target, data=None, length=length, attached=True),
+        _Asked(
+            suite=dataclasses.replace(in_context, name=IN_CONTEXT_SUITE),
+            data=data,
+            length=in_context_length(settings, in_context, data),
+            attached=False,
+        ),
+    ]
+    if settings.grounding_data and not for_curves:
+        grounding, records = suites.get("grounding"), settings.grounding_data
+        asked.append(_Asked(suite=grounding, data=records, length=length, attached=True))
+    return asked
 
 
 def _scored_by(target: suites.Suite) -> str:
     """The scores that arms are compared by on the target. Reads its examples: now, or too late."""
-    found = set()
+    firsts: dict[str, tuple[suites.EvalTask, suites.EvalExample]] = {}  # by SeqIO task
     for task in target.tasks:
         for example in task.examples(None):
-            row = make_row(target, task, example, "", BASE, {})
-            found.add(row.get("main_score", suites.MAIN_SCORE))
-    return ", ".join(sorted(found))
+            firsts.setdefault(example.fields["seqio_task"], (task, example))
+    rows = [make_row(target, task, first, "", BASE, {}) for task, first in firsts.values()]
+    return ", ".join(sorted({row.get("main_score", suites.MAIN_SCORE) for row in rows}))
 
 
 def _measure(
@@ -239,7 +269,7 @@ def _measure(
     name: str,
     settings: Promot,
     seed: int,
-    targets: Mapping[str, suites.Suite],
+    asked: Mapping[str, list[_Asked]],
 ) -> None:
     """Rows of one arm: on its way, for the curves, and of the checkpoint that is reported."""
     arm = None if name == BASE else arms_lib.get(name)
@@ -261,8 +291,7 @@ def _measure(
 
     def ask(file: str, called: str, step: int) -> None:
         note = {"seed": seed, "steps": step}
-        target = targets[file]
-        _ask(place / file, called, points[step], attached(step), target, settings, note)
+        _ask(place / file, called, points[step], attached(step), asked[file], settings, note)
 
     for step in points:
         ask(CURVES, f"{name}@{step}", step)
@@ -291,28 +320,14 @@ def _ask(
     arm: str,
     checkpoint: str,
     attached: Mapping[str, Any],
-    target: suites.Suite,
+    asked: list[_Asked],
     settings: Promot,
     note: Mapping[str, Any],
 ) -> None:
-    """Rows of one checkpoint: on the target with what is `attached`, in context without.
-
-    For the curves in-context tasks have fewer queries, of validation, and grounding is left out.
-    """
-    for_curves = rows_path.name == CURVES
-    in_context = suites.get(settings.suite, settings.suite_module)
-    data = settings.suite_arguments(for_curves)
-    own_length = settings.task_feature_lengths["targets"]
-    length = in_context_length(settings, in_context, data)
-    work: list[tuple[suites.Suite, Any, int, Mapping[str, Any]]] = [
-        (target, None, own_length, attached),
-        (dataclasses.replace(in_context, name=IN_CONTEXT_SUITE), data, length, {}),
-    ]
-    if settings.grounding_data and not for_curves:
-        work.append((suites.get("grounding"), settings.grounding_data, own_length, attached))
+    """Rows of one checkpoint, with what is `attached` where that is asked for."""
     predictor, loaded = None, None
-    for suite, suite_data, max_decode_length, also in work:
-        wanted = {"max_decode_length": max_decode_length, **also}
+    for part in asked:
+        wanted = {"max_decode_length": part.length, **(attached if part.attached else {})}
         if predictor is None or loaded != wanted:
             base = checkpoint == settings.base_checkpoint
             predictor = load_predictor(
@@ -323,9 +338,9 @@ def _ask(
             )
             loaded = wanted
         run_suite(
-            suite,
+            part.suite,
             predictor,
-            suite_data,
+            part.data,
             arm=arm,
             rows_path=rows_path,
             # Named by the arm, so that the folder may be moved.

@@ -25,7 +25,6 @@ from kaft_promot.evaluation.report import Results, build, write_html, write_resu
 from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.seeds import OverSeeds
 from kaft_promot.evaluation.table import render, render_changes
-from kaft_promot.promot.checks import check_bindings
 from kaft_promot.promot.experiment import CURVES, ROWS, rows_of, run
 from kaft_promot.promot.settings import Promot
 
@@ -67,7 +66,6 @@ def compare(settings: Promot, model_dir: str) -> str:
     Raises:
       UserError: as `experiment.run`.
     """
-    check_bindings()
     folder = pathlib.Path(model_dir)
     run(folder, settings)
     figures = figures_of(folder, settings)
