@@ -145,8 +145,8 @@ class Promot:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if not any(arms_lib.get(name).lora for name in self.arms):
             del fields["lora"], fields["lora_optimizer"]
-        # With the queries' split, so that rows of one split are never added to those of another.
         del fields["vocabulary"]  # where it lies; the checkpoint says which it must be
+        # With the queries' split, so that rows of one split are never added to those of another.
         fields["suite_data"] = self.suite_arguments(for_curves=False)
         return json.loads(json.dumps(fields, default=repr))
 

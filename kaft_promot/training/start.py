@@ -42,6 +42,8 @@ class Start:
       params: nested dict, as `config` wants it.
       vocabulary: path or name, None if the checkpoint does not say.
       path: the checkpoint's path, None if they are random or were given in memory.
+      location: where that is, absolute and with `best` as its step; None without a path and for
+        'mini'.
       digest: of the checkpoint's parameters (`models.params_digest`), None without a path.
       random_seed: that random parameters were made from.
       in_memory: whether they were given in memory.
@@ -55,6 +57,7 @@ class Start:
     path: str | None
     random_seed: int
     in_memory: bool = False
+    location: str | None = None
     digest: str | None = None
     prompts: Prompts | None = None
     lora: LoraWeights | None = None
@@ -65,10 +68,8 @@ class Start:
             "model_config": dataclasses.asdict(self.config),
             "initial_checkpoint_path": self.path,
             "initial_checkpoint_digest": self.digest,
-            # From where the run was started, for who reads it from another folder.
-            "initial_checkpoint_absolute": None
-            if self.path is None
-            else os.path.abspath(self.path),
+            # For who reads the run from another folder.
+            "initial_checkpoint_location": self.location,
             "random_seed": self.random_seed,
             "in_memory": self.in_memory,
         }
@@ -124,9 +125,10 @@ def load_start(
     """
     if path is not None and params is not None:
         raise UserError("train: give initial_checkpoint_path or initial_params, not both")
-    vocabulary, digest = None, None
+    vocabulary, location, digest = None, None, None
     in_memory = params is not None
     if path is not None:
+        location = _location(str(path))
         config, params, vocabulary, digest = _read(str(path), config)
     if config is None:
         raise UserError(
@@ -146,6 +148,7 @@ def load_start(
         path=None if path is None else str(path),
         random_seed=random_seed,
         in_memory=in_memory,
+        location=location,
         digest=digest,
     )
 
@@ -190,13 +193,16 @@ def load_run(model_dir: str | pathlib.Path, step: int | str = "latest") -> tuple
     return config, merge_lora(flat)
 
 
+def _location(path: str) -> str | None:
+    from kaft_promot.interop.best import find_checkpoint
+
+    return None if path == "mini" else os.path.abspath(find_checkpoint(path))
+
+
 def _base_path(origin: dict[str, Any]) -> str | None:
-    """Where the frozen parameters lie: the path as the run had it, or from where the run was."""
-    path = origin["initial_checkpoint_path"]
-    absolute = origin.get("initial_checkpoint_absolute")
-    if path is None or path == "mini" or absolute is None or os.path.exists(path):
-        return path
-    return absolute
+    """The checkpoint that the run started from; by its path if it is not where it was."""
+    location = origin.get("initial_checkpoint_location")
+    return location if location and os.path.exists(location) else origin["initial_checkpoint_path"]
 
 
 def _check_unchanged(

@@ -140,6 +140,7 @@ def test_the_base_of_a_run_is_found_from_another_folder(tmp_path, base, monkeypa
     run("a", 2, initial_checkpoint_path="base", model_config=None, stage=stage)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
+    write_native("base", jax.tree.map(lambda x: x + 1.0, base), CONFIG, vocabulary="bytes")
     assert_same(load_params(tmp_path / "a" / "checkpoints" / "2"), load_params(tmp_path / "a"))
 
 
