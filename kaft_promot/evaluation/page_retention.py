@@ -9,6 +9,7 @@ from kaft_promot.evaluation import (
     measurements,
     page,
     page_retention_examples,
+    page_retention_matched,
     page_retention_steps,
     page_retention_tasks,
     page_seeds,
@@ -25,6 +26,7 @@ from kaft_promot.evaluation.retention import (
     Scores,
     differences,
 )
+from kaft_promot.evaluation.retention_matched import Matched
 from kaft_promot.evaluation.retention_seeds import claims, over_seeds, seeds_that_hold
 from kaft_promot.evaluation.retention_steps import Curve
 from kaft_promot.evaluation.retention_words import focus_arm, headline
@@ -39,6 +41,7 @@ def sections(
     rows: Sequence[Row],
     tables: Mapping[int, Scores],
     curves: Mapping[str, Curve],
+    matched: Mapping[str, Matched],
     target: str,
     seed: int = 0,
 ) -> list[Section]:
@@ -49,6 +52,7 @@ def sections(
       tables: of the same rows, from `retention_seeds.tables_of`. With several seeds the figures are
         those of the first one, and a section shows how they spread.
       curves: from `retention_steps.curves`; empty for none.
+      matched: from `retention_matched.matched`; empty for none.
       target: name of the target task, which has a registered format.
       seed: of the bootstrap.
 
@@ -62,6 +66,8 @@ def sections(
     found = [_figures(table, estimates, seed)]
     if curves:
         found.append(page_retention_steps.section(curves))
+    if matched:
+        found.append(page_retention_matched.section(matched))
     if table.tasks:
         found.append(page_retention_tasks.section(table, seed))
     shown = [row for row in by_seed(rows)[first] if row.get("suite") in _SUITES]
@@ -125,15 +131,11 @@ def _warnings(estimates: Estimates) -> list[str]:
 
 def _seeds(tables: Mapping[int, Scores], seed: int) -> Section:
     held = seeds_that_hold({number: claims(table, seed) for number, table in tables.items()})
-    items = "".join(
-        f"<li>{escape(page.tied(claim))}: in {count} of {of} seeds.</li>"
-        for claim, (count, of) in held.items()
-    )
     return page_seeds.section(
         "retention-seeds",
         f"What it can still do, over {len(tables)} seeds",
         over_seeds(tables),
-        f"<ul>{items}</ul>" if items else "",
+        page_seeds.claims(held),
     )
 
 

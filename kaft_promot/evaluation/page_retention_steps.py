@@ -1,12 +1,11 @@
-"""The report page's section on retention over training steps, and at matched target score."""
+"""The report page's section on retention over training steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
 
-from kaft_promot.evaluation import curves, measurements, page, retention_steps
-from kaft_promot.evaluation.formatting import NOTHING, interval, percent
+from kaft_promot.evaluation import curves, measurements
 from kaft_promot.evaluation.page import Section
 from kaft_promot.evaluation.retention import OTHER, SHARE, TARGET
 from kaft_promot.evaluation.retention_steps import Curve
@@ -41,48 +40,10 @@ def section(found: Mapping[str, Curve]) -> Section:
         "stand a little apart.</p>"
     )
     html = f'{note}{curves.legend(styles, bool(base))}<div class="cards">{"".join(plots)}</div>'
-    return Section("retention-curves", "Over the training steps", html + _matched(found))
+    return Section("retention-curves", "Over the training steps", html)
 
 
 def _sizes(found: Mapping[str, Curve], name: str) -> str:
     """The number of examples of a figure's points, or the range where points differ."""
     counts = {of_step[name].n for of_arm in found.values() for of_step in of_arm.values()}
     return " to ".join(str(n) for n in dict.fromkeys((min(counts), max(counts))))
-
-
-def _matched(found: Mapping[str, Curve]) -> str:
-    """Arms at matched target score."""
-    parts = []
-    for reference in retention_steps.REFERENCES:
-        lines = []
-        for arm, there in retention_steps.matched(found, reference).items():
-            if there is None:
-                cells = f"<td>never</td>{f'<td>{NOTHING}</td>' * 3}"
-            else:
-                figures = "".join(
-                    f"<td><b>{percent(there.figures[name].value)}</b> "
-                    f'<span class="interval-text">{interval(there.figures[name])}</span></td>'
-                    for name in (TARGET, OTHER, SHARE)
-                )
-                cells = f"<td>{there.step}</td>{figures}"
-            lines.append(f'<tr><th scope="row">{escape(arm)}</th>{cells}</tr>')
-        if not lines:
-            continue
-        last = found[reference][max(found[reference])]
-        head = "".join(
-            f'<th scope="col">{escape(measurements.by_name(name).title)}</th>'
-            for name in (TARGET, OTHER, SHARE)
-        )
-        name = escape(reference)
-        table = (
-            f'<table><thead><tr><th scope="col">arm</th><th scope="col">step</th>{head}</tr>'
-            f"</thead><tbody>{''.join(lines)}</tbody></table>"
-        )
-        parts.append(
-            f"<h3>As good as {name} at the target task</h3>"
-            '<p class="note">The first measured step at which an arm\'s target score reaches '
-            f"{name}'s last, {percent(last[TARGET].value)} %, where {name} scores "
-            f"{percent(last[OTHER].value)} % on tasks of other formats.</p>"
-            f"{page.scrolling(table, 'Matched target score')}"
-        )
-    return "".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 
 from kaft_promot.evaluation import measurements, page
@@ -44,7 +45,7 @@ def section(anchor: str, title: str, over: OverSeeds, said: str = "") -> Section
             _table(
                 f"arm minus {reference}",
                 {
-                    arm: [_change(of_arm[m.name], m.better) for m in shown]
+                    arm: [change_cell(of_arm[m.name], m.better) for m in shown]
                     for arm, of_arm in changes.items()
                 },
                 [m.title for m in shown],
@@ -52,6 +53,15 @@ def section(anchor: str, title: str, over: OverSeeds, said: str = "") -> Section
             )
         )
     return Section(anchor, title, "".join(parts) + said)
+
+
+def claims(held: Mapping[str, tuple[int, int]]) -> str:
+    """A list of claims and in how many seeds each holds (`seeds_that_hold`); empty for none."""
+    items = "".join(
+        f"<li>{escape(page.tied(claim))}: in {count} of {of} seeds.</li>"
+        for claim, (count, of) in held.items()
+    )
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _table(corner: str, columns: dict[str, list[str]], titles: list[str], label: str) -> str:
@@ -79,7 +89,8 @@ def _spread(spread: Spread) -> str:
     )
 
 
-def _change(found: Change, better: str) -> str:
+def change_cell(found: Change, better: str) -> str:
+    """A mean over seeds as HTML, toned by whether it is better ('higher' or 'lower')."""
     if found.value is None:
         return NOTHING
     tone = "same"

@@ -66,9 +66,12 @@ def claims(table: Scores, seed: int = 0) -> dict[str, bool]:
         claim = f"promot's {score} is at least {100 * KEEPS:.0f} % of base's"
         found[claim] = kept >= KEEPS * base
     if "finetune" in figures and "promot" in figures:
-        high = table.difference("promot", "finetune", TARGET, seed).high
-        if high is not None:
-            found["promot's target score is not measurably below finetune's"] = high >= 0
+        change = table.difference("promot", "finetune", TARGET, seed)
+        if change.low is not None and change.high is not None:
+            found["promot's target score is not measurably below finetune's"] = change.high >= 0
+            found["promot's and finetune's target scores do not measurably differ"] = (
+                change.low <= 0 <= change.high
+            )
     return found
 
 

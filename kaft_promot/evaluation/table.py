@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 from kaft_promot.evaluation import measurements
-from kaft_promot.evaluation.formatting import change, interval, percent
+from kaft_promot.evaluation.formatting import change, interval, percent, points
+from kaft_promot.evaluation.retention import NAMES, Scores
+from kaft_promot.evaluation.retention_matched import REFERENCE, Matched
 from kaft_promot.evaluation.seeds import OverSeeds
 from kaft_promot.evaluation.statistics import Estimate
 
@@ -64,6 +66,42 @@ def render_changes(over: OverSeeds, reference: str, width: int | None = None) ->
     body = [[m.title, *(cell(arm, m.name) for arm in changes)] for m in shown]
     blocks = [[[f"  {arm}", cell(arm, m.name)] for arm in changes] for m in shown]
     return _fitted([[title, *changes], *body], blocks, [m.group for m in shown], width)
+
+
+def render_matched(matched: Mapping[str, Matched], width: int | None = None) -> str:
+    """Arms beside plain fine-tuning at matched target score: `arm / finetune`, and the difference.
+
+    Args:
+      matched: from `retention_matched.matched`.
+      width: as for `render`.
+    """
+    width = width or shutil.get_terminal_size((120, 24)).columns
+    shown = [measurements.by_name(name) for name in NAMES]
+    several = any(len(found.tables) > 1 for found in matched.values())
+    columns = {
+        f"{found.arm}, seed {seed}" if several else found.arm: (found, seed, table)
+        for found in matched.values()
+        for seed, table in found.tables.items()
+    }
+
+    def cell(found: Matched, table: Scores, name: str) -> str:
+        there, reference = (table.estimate(arm, name).value for arm in (found.arm, REFERENCE))
+        both = f"{percent(there)} / {percent(reference)}"
+        difference = table.difference(found.arm, REFERENCE, name)
+        return f"{both}, {points(difference.value)} {interval(difference)}".strip(", ")
+
+    head = [f"arm / {REFERENCE} at equal target scores", *columns]
+    steps = [
+        "steps",
+        *(f"{f.steps[s][f.arm]} / {f.steps[s][REFERENCE]}" for f, s, _ in columns.values()),
+    ]
+    body = [[m.title, *(cell(f, t, m.name) for f, _, t in columns.values())] for m in shown]
+    blocks = [
+        [[f"  {c}", text] for c, text in zip(columns, line[1:], strict=True)]
+        for line in [steps, *body]
+    ]
+    groups = ["", *(m.group for m in shown)]
+    return _fitted([head, steps, *body], blocks, groups, width)
 
 
 def _fitted(

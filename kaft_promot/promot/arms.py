@@ -14,6 +14,7 @@ from kaft_promot.training import FULL, LORA, MODEL, Stage
 BASE = "base"
 # Where the soft prompt, or the low-rank additions, of an arm come from.
 NONE, TUNED, NEW, RANDOM = "", "tuned", "new", "random"
+STAGE_1 = "prompt"  # the folder of stage 1's run, among those of the arms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from kaft_promot.evaluation import (
     page_retention,
     page_seeds,
     retention,
+    retention_matched,
     retention_seeds,
     retention_steps,
     retention_words,
@@ -24,8 +25,15 @@ from kaft_promot.evaluation.page import Section
 from kaft_promot.evaluation.report import Results, build, write_html, write_results
 from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.seeds import OverSeeds
-from kaft_promot.evaluation.table import render, render_changes
-from kaft_promot.promot.experiment import CURVES, ROWS, rows_of, run
+from kaft_promot.evaluation.table import render, render_changes, render_matched
+from kaft_promot.promot.experiment import run
+from kaft_promot.promot.measuring import (
+    CURVES,
+    ROWS,
+    matched_pairs,
+    matched_rows,
+    rows_of,
+)
 from kaft_promot.promot.settings import Promot
 
 PROMOT = "promot"  # the comparison's folder in the quickstart's
@@ -102,11 +110,11 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
 
     The first seed's stand in the table and under `promot` in the results; with several seeds
     `promot_seeds` tells each one's, how arms differ over all of them, and for how many what ProMoT
-    promises holds. The details add
-    paired differences, in-context tasks one by one, and arms at matched target score.
+    promises holds. `promot_matched_target_score` tells the same of every arm where it is as good at
+    the target task as plain fine-tuning. The details add paired differences and in-context tasks
+    one by one.
     """
     rows = [row for seed in settings.seeds for row in rows_of(folder, seed, ROWS)]
-    curve_rows = [row for seed in settings.seeds for row in rows_of(folder, seed, CURVES)]
     first = settings.seeds[0]
     by_seed = retention_seeds.tables_of(rows, settings.target)
     tables = {seed: by_seed[seed] for seed in settings.seeds}
@@ -114,9 +122,7 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
         seed: {arm: table.estimates(arm) for arm in table.arms} for seed, table in tables.items()
     }
     results = retention.results_json(of_seed[first])
-    curves = retention_steps.curves(
-        [row for row in curve_rows if row["seed"] == first], settings.target
-    )
+    curves = retention_steps.curves(rows_of(folder, first, CURVES), settings.target)
     results["promot_curves"] = {
         arm: {
             str(step): {name: estimate.to_json() for name, estimate in point.items()}
@@ -124,7 +130,15 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
         }
         for arm, curve in curves.items()
     }
-    changes: list[str] = []
+    matched = retention_matched.matched(
+        {seed: matched_rows(folder, settings, seed) for seed in settings.seeds},
+        {seed: matched_pairs(folder, settings, seed) for seed in settings.seeds},
+        settings.target,
+    )
+    results["promot_matched_target_score"] = {
+        arm: found.to_json() for arm, found in matched.items()
+    }
+    changes = [render_matched(matched)] if matched else []
     if len(settings.seeds) > 1:
         held = {seed: retention_seeds.claims(table) for seed, table in tables.items()}
         over = retention_seeds.over_seeds(tables)
@@ -135,23 +149,9 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
             },
         }
         changes += [render_changes(over, reference) for reference in over.differences]
-    matched = {
-        reference: {
-            arm: there
-            and {
-                "step": there.step,
-                "figures": {name: figure.to_json() for name, figure in there.figures.items()},
-            }
-            for arm, there in retention_steps.matched(curves, reference).items()
-        }
-        for reference in retention_steps.REFERENCES
-    }
-    details = results | {
-        "promot": retention.details_json(tables[first]),
-        "promot_matched_target_score": {name: found for name, found in matched.items() if found},
-    }
+    details = results | {"promot": retention.details_json(tables[first])}
     return Figures(
-        sections=page_retention.sections(rows, tables, curves, settings.target),
+        sections=page_retention.sections(rows, tables, curves, matched, settings.target),
         results=results,
         details=details,
         table="\n\n".join([render(of_seed[first], retention.NAMES), *changes]),

@@ -10,6 +10,7 @@ from typing import Any
 import gin
 
 from kaft_promot.errors import UserError
+from kaft_promot.feeding import DatasetConfig
 from kaft_promot.models import T5Config
 from kaft_promot.promot import arms as arms_lib
 from kaft_promot.promot.arms import BASE
@@ -157,6 +158,20 @@ class Promot:
             return {**self.suite_data, "queries": queries, "split": "validation"}
         split = "validation" if self.test_split == "validation" else "test"
         return {**self.suite_data, "split": split}
+
+    def dataset(self, split: str, seed: int = 0, pack: bool = False) -> DatasetConfig:
+        """The target's data: its training split without end and shuffled, others once."""
+        return DatasetConfig(
+            mixture_or_task_name=self.target,
+            module=self.module,
+            task_feature_lengths=self.task_feature_lengths,
+            split=split,
+            batch_size=self.batch_size,
+            shuffle=split == "train",
+            num_epochs=None if split == "train" else 1,
+            seed=seed,
+            pack=pack,
+        )
 
     @property
     def curve_period(self) -> int:

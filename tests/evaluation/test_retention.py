@@ -6,57 +6,15 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from retention_rows import CLAIMS, target_row, task_row, task_rows
 from scipy import stats
 
 from kaft_promot.errors import UserError
 from kaft_promot.evaluation import measurements, retention, retention_seeds, seeds, table
-from kaft_promot.evaluation.output_share import one_of, register_format
+from kaft_promot.evaluation.output_share import register_format
 from kaft_promot.evaluation.retention import ALL, NAMES, OTHER, SAME, SHARE, TARGET, Scores, measure
-from kaft_promot.evaluation.retention_steps import curves, matched
+from kaft_promot.evaluation.retention_steps import curves
 from kaft_promot.evaluation.retention_words import focus_arm, headline
-
-CLAIMS = "retention_claims"
-register_format(CLAIMS, one_of("True", "False"))
-
-
-def target_row(arm, n, right=True, **fields):
-    answer = "True" if right else "False"
-    return {
-        "suite": "target",
-        "task": CLAIMS,
-        "arm": arm,
-        "example_id": f"{CLAIMS}:{n}",
-        "question_id": f"fact {n // 2}",
-        "prompt": f"Claim {n}. Is it true or false? answer:",
-        "prediction": answer,
-        "answer": answer,
-        "target": "True",
-        "scores": {"exact_match": float(right)},
-        **fields,
-    }
-
-
-def task_row(arm, task, n, answer, target="cat", **fields):
-    return {
-        "suite": "in_context",
-        "task": f"{task}_2shot",
-        "in_context_task": task,
-        "shots": 2,
-        "output_format": "word",
-        "arm": arm,
-        "example_id": f"{task}:{n}",
-        "question_id": f"{task}:{n}",
-        "prompt": f"{task} {n}",
-        "prediction": answer,
-        "answer": answer,
-        "target": target,
-        "scores": {"exact_match": float(answer == target)},
-        **fields,
-    }
-
-
-def task_rows(arm, task, answers, target="cat"):
-    return [task_row(arm, task, n, answer, target) for n, answer in enumerate(answers)]
 
 
 @pytest.fixture
@@ -259,7 +217,7 @@ def curve(arm, right_by_step, other_by_step):
     return rows
 
 
-def test_matched_target_score():
+def test_curves():
     rows = curve("finetune", {10: 4, 20: 9, 30: 8}, [8, 4, 0])
     rows += curve("promot", {30: 8, 10: 6, 20: 9}, [10, 10, 9])
     rows += curve("lora", {10: 5, 30: 7}, [10, 10]) + curve("base", {0: 9}, [10])
@@ -270,14 +228,7 @@ def test_matched_target_score():
         "promot": [10, 20, 30],
         "lora": [10, 30],
     }
-    there = matched(found, "finetune")
-    assert set(there) == {"promot", "lora"} and there["lora"] is None
-    assert there["promot"].step == 20 and there["promot"].figures[OTHER].value == 0.9
-    back = matched(found, "promot")["finetune"]  # the first step, not the last
-    assert back.step == 20 and back.figures[SHARE].value == 0.6
-    assert matched(found, "joint") == {}
-    without = [row for row in rows if row["suite"] != "target"]
-    assert matched(curves(without, CLAIMS), "finetune") == {}
+    assert found["finetune"][20][SHARE].value == 0.6 and found["promot"][30][OTHER].value == 1
     with pytest.raises(UserError, match="needs an integer step"):
         curves([target_row("finetune", 0)], CLAIMS)
 
@@ -309,6 +260,7 @@ def test_over_seeds(rows):
         "finetune's output share is above 80 %": (0, 2),
         "promot's in-context score on other formats is at least 80 % of base's": (2, 2),
         "promot's target score is not measurably below finetune's": (2, 2),
+        "promot's and finetune's target scores do not measurably differ": (2, 2),
     }
     assert retention_seeds.claims(Scores(rows[:1], CLAIMS)) == {}
 
@@ -317,7 +269,10 @@ def test_a_claim_fails_where_the_interval_says_so():
     rows = [target_row("finetune", 2 * n, True) for n in range(20)]
     rows += [target_row("promot", 2 * n, n < 2) for n in range(20)]
     claims = retention_seeds.claims(Scores(rows, CLAIMS))
-    assert claims == {"promot's target score is not measurably below finetune's": False}
+    assert claims == {
+        "promot's target score is not measurably below finetune's": False,
+        "promot's and finetune's target scores do not measurably differ": False,
+    }
 
 
 def test_headline(rows):

@@ -19,7 +19,7 @@ from kaft_promot.knowledge.records import KaftRecord, Substitution, write_record
 from kaft_promot.models import flatten
 from kaft_promot.promot import experiment
 from kaft_promot.promot.checks import OWN
-from kaft_promot.promot.experiment import CURVES, ROWS, rows_of
+from kaft_promot.promot.measuring import CURVES, MATCHED, ROWS, rows_of
 
 MODULE = "promot_target_of_the_test"
 TARGET = """
@@ -191,9 +191,46 @@ def test_results_and_report(out):
     assert set(details["promot"]["differences"]) == {"base", "finetune"}
     assert set(details["promot"]["tasks"]) == {"echo", "truth"}
     assert details["promot_curves"] == results["promot_curves"]
-    reached = details["promot_matched_target_score"]["finetune"]
-    assert set(reached) == set(ARMS) - {"finetune"}
-    assert all(there is None or there["step"] in (0, 2, 4) for there in reached.values())
+    matched = results["promot_matched_target_score"]
+    assert set(matched) == set(ARMS) - {"finetune"}
+    for arm, found in matched.items():
+        assert set(found["steps"]["0"]) == {arm, "finetune"}
+        assert set(found["figures"]["0"]) == {"base", arm, "finetune"}
+
+
+@pytest.mark.slow
+def test_an_arm_is_asked_where_it_is_as_good_as_plain_fine_tuning(out, folder, capsys):
+    """Of a comparison whose curves cross: ProMoT passes fine-tuning's last score at step 2."""
+    import shutil
+
+    again = folder / "crossing"
+    shutil.copytree(out, again)
+    right = {("finetune", 2): 0, ("finetune", 4): 2, ("promot", 2): 2, ("promot", 4): 4}
+    lines, asked = [], {}
+    for line in (again / "seed0" / CURVES).read_text().splitlines():
+        row = json.loads(line)
+        arm, _, step = row["arm"].partition("@")
+        if row.get("suite") == "target" and (arm, int(step)) in right:
+            asked[row["arm"]] = asked.get(row["arm"], 0) + 1
+            hit = float(asked[row["arm"]] <= right[arm, int(step)])
+            row["scores"] = {name: hit for name in row["scores"]}
+        lines.append(json.dumps(row) + "\n")
+    (again / "seed0" / CURVES).write_text("".join(lines))
+    (again / "seed0" / ROWS).unlink()  # of other steps
+    assert compare(f"--gin.MODEL_DIR={again}") == 0
+    promot = json.loads((again / "results.json").read_text())["promot_matched_target_score"][
+        "promot"
+    ]
+    assert promot["steps"] == {"0": {"promot": 2, "finetune": 4}}
+    rows = [row for row in rows_of(again, 0, MATCHED) if row["arm"] == "promot"]
+    assert {row["step"] for row in rows} == {2} and len(rows) == 8 + 6
+    assert all(row["example_id"].startswith("test-") for row in rows if row["suite"] != "target")
+    assert {row["split"] for row in rows if row["suite"] == "target"} == {"test"}
+    assert promot["figures"]["0"]["promot"]["target"]["n"] == 8
+    assert "equal target scores" in capsys.readouterr().out
+    at = (again / "seed0" / MATCHED).stat()
+    assert compare(f"--gin.MODEL_DIR={again}") == 0
+    assert (again / "seed0" / MATCHED).stat().st_mtime_ns == at.st_mtime_ns  # nothing asked again
 
 
 def records():

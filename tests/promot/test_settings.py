@@ -9,7 +9,7 @@ from kaft_promot.errors import UserError
 from kaft_promot.evaluation import suites
 from kaft_promot.gin_config import OWN_MODEL, parse_gin
 from kaft_promot.promot import arms
-from kaft_promot.promot.experiment import best_step, in_context_length
+from kaft_promot.promot.measuring import in_context_length, reported_steps
 from kaft_promot.promot.settings import Promot
 from kaft_promot.quickstart import Quickstart
 from kaft_promot.training import AdamW
@@ -54,13 +54,14 @@ def test_no_target_of_an_in_context_task_is_cut():
     assert tokens(["b" * shared], in_context_decode_length=3) == 3
 
 
-def test_the_best_step_is_the_first_with_the_best_target_score():
+def test_the_reported_step_is_the_last_or_the_first_with_the_best_target_score():
     def row(step, score, arm="a", suite="target"):
         return {"arm": arm, "suite": suite, "step": step, "scores": {"exact_match": score}}
 
     rows = [row(2, 1.0), row(2, 0.0), row(4, 1.0), row(4, 1.0), row(6, 1.0)]
     rows += [row(8, 0.0), row(2, 1.0, arm="b"), row(8, 1.0, suite="in_context")]
-    assert best_step(rows, "a") == 4
+    assert reported_steps(rows, Promot(**SOUND)) == {"a": 4, "b": 2}
+    assert reported_steps(rows, Promot(**SOUND, select="last")) == {"a": 8, "b": 2}
 
 
 @pytest.mark.parametrize(

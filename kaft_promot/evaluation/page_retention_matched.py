@@ -1,0 +1,72 @@
+"""The report page's section on arms at matched target score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+from kaft_promot.evaluation import measurements, page, page_seeds
+from kaft_promot.evaluation.formatting import interval, percent, points
+from kaft_promot.evaluation.page import Section
+from kaft_promot.evaluation.retention import NAMES, Scores
+from kaft_promot.evaluation.retention_matched import REFERENCE, Matched
+
+
+def section(matched: Mapping[str, Matched]) -> Section:
+    """Every arm beside plain fine-tuning where both are equally good at the target task.
+
+    Args:
+      matched: from `retention_matched.matched`, not empty.
+    """
+    several = len(next(iter(matched.values())).steps) > 1
+    lines = "".join(_lines(found, several) for found in matched.values())
+    heads = ["arm", *(["seed"] if several else []), "steps"]
+    heads += [measurements.by_name(name).title for name in NAMES]
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    note = (
+        '<p class="note">At the same step an arm may keep more only because it has learned less. '
+        f"Here each is beside <b>{REFERENCE}</b> where both were equally good at the target task "
+        "on validation: whichever scored more is taken back to the measured step whose score was "
+        f"nearest to the other's. Each cell: the arm / {REFERENCE} at these steps, percent, on the "
+        "same examples as the figures above; below it their difference in points with its 95 % "
+        "interval. How equal the two are on these examples, the column of the target task says."
+        "</p>"
+    )
+    html = note + page.scrolling(table, "Matched target score")
+    if several and "promot" in matched:
+        html += page_seeds.claims(matched["promot"].claims())
+    return Section("retention-matched", "At equal target scores", html)
+
+
+def _lines(found: Matched, several: bool) -> str:
+    """One line a seed, and one of all seeds together."""
+    lines = []
+    for seed, table in found.tables.items():
+        steps = found.steps[seed]
+        cells = "".join(f"<td>{_cell(table, found.arm, name)}</td>" for name in NAMES)
+        number = f"<td>{seed}</td>" if several else ""
+        lines.append(
+            f'<tr><th scope="row">{escape(found.arm)}</th>{number}'
+            f"<td>{steps[found.arm]} / {steps[REFERENCE]}</td>{cells}</tr>"
+        )
+    if several:
+        changes = found.over_seeds().changes(REFERENCE)[found.arm]
+        cells = "".join(
+            f"<td>{page_seeds.change_cell(changes[name], measurements.by_name(name).better)}</td>"
+            for name in NAMES
+        )
+        lines.append(
+            f'<tr><th scope="row">{escape(found.arm)} minus {REFERENCE}</th>'
+            f"<td>mean</td><td></td>{cells}</tr>"
+        )
+    return "".join(lines)
+
+
+def _cell(table: Scores, arm: str, name: str) -> str:
+    there, reference = (table.estimate(of, name) for of in (arm, REFERENCE))
+    change = table.difference(arm, REFERENCE, name)
+    return (
+        f"<b>{percent(there.value)}</b> / {percent(reference.value)}"
+        f"<small>{points(change.value)} {interval(change)}</small>"
+    )

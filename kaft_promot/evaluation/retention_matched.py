@@ -1,0 +1,166 @@
+"""Arms read where they are equally good at the target task.
+
+Arms that learn the target at unlike speeds forget at unlike speeds: at the same step the slower one
+may look better only because it has learned less. So every arm is compared with plain fine-tuning a
+second time, at matched target score (METHODS.md section 2): whichever of the two scores more is
+taken back to the measured step at which it scored most nearly what the other does.
+
+That step is chosen on the target's validation examples; what is compared are test examples, where
+the two target scores may differ. By how much, with its interval, is told beside the rest: only
+where it holds zero have both learned equally much.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kaft_promot.evaluation.retention import TARGET_SUITE, Scores, main_score
+from kaft_promot.evaluation.retention_seeds import claims, over_seeds, seeds_that_hold
+from kaft_promot.evaluation.rows import Row
+from kaft_promot.evaluation.seeds import OverSeeds
+
+REFERENCE = "finetune"  # the arm that others are paired with
+
+TargetScores = Mapping[str, Mapping[int, float]]  # arm -> step -> mean score on validation
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Where an arm and the reference are equally good at the target task, as nearly as measured.
+
+    Attributes:
+      arm: the arm's name; the other one is `REFERENCE`.
+      steps: the step of each of the two. One of them is the step that is reported of it.
+    """
+
+    arm: str
+    steps: Mapping[str, int]
+
+
+def target_scores(curve_rows: Iterable[Row]) -> dict[str, dict[int, float]]:
+    """Arm -> step, ascending -> mean target score.
+
+    Args:
+      curve_rows: sample rows of one seed with an integer `step`; those of other suites than the
+        target are left out.
+    """
+    values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in curve_rows:
+        if row["suite"] == TARGET_SUITE:
+            values[row["arm"]][row["step"]].append(main_score(row))
+    return {
+        arm: {step: sum(of_arm[step]) / len(of_arm[step]) for step in sorted(of_arm)}
+        for arm, of_arm in values.items()
+    }
+
+
+def pairs(scores: TargetScores, reported: Mapping[str, int]) -> dict[str, Pair]:
+    """Every trained arm beside the reference.
+
+    Args:
+      scores: from `target_scores`.
+      reported: arm -> the step that its figures are of. No arm is taken past it.
+
+    Returns:
+      arm -> pair; of several steps that are equally near the last. Empty without the reference.
+
+    >>> scores = {"finetune": {10: 0.5, 20: 0.7}, "promot": {10: 0.72, 20: 0.9}}
+    >>> pairs(scores, {"finetune": 20, "promot": 20})["promot"].steps
+    {'promot': 10, 'finetune': 20}
+    """
+    if REFERENCE not in scores:
+        return {}
+
+    def nearest(arm: str, goal: float) -> int:
+        steps = [step for step in sorted(scores[arm]) if step <= reported[arm]]
+        return min(steps, key=lambda step: (round(abs(scores[arm][step] - goal), 9), -step))
+
+    goal = scores[REFERENCE][reported[REFERENCE]]
+    found = {}
+    for arm in scores:
+        if arm in ("base", REFERENCE):
+            continue
+        own = scores[arm][reported[arm]]
+        back = arm if own >= goal else REFERENCE
+        steps = {name: reported[name] for name in (arm, REFERENCE)}
+        found[arm] = Pair(arm, steps | {back: nearest(back, min(own, goal))})
+    return found
+
+
+@dataclass(frozen=True)
+class Matched:
+    """An arm and the reference at matched target score, in every seed.
+
+    Attributes:
+      arm: the arm's name.
+      steps: seed -> step of the arm and of the reference.
+      tables: seed -> scores of the base and of the two at these steps.
+    """
+
+    arm: str
+    steps: Mapping[int, Mapping[str, int]]
+    tables: Mapping[int, Scores]
+
+    def over_seeds(self) -> OverSeeds:
+        """Their figures and differences over seeds."""
+        return over_seeds(self.tables)
+
+    def claims(self) -> dict[str, tuple[int, int]]:
+        """What ProMoT promises, at matched target score: as `retention_seeds.seeds_that_hold`."""
+        return seeds_that_hold({seed: claims(table) for seed, table in self.tables.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """What results.json says.
+
+        Returns:
+          `{"steps": {SEED: {ARM: step}}, "claims": {CLAIM: {"holds", "seeds"}}}` and what
+          `OverSeeds.to_json` has.
+        """
+        held = {
+            claim: {"holds": holds, "seeds": seeds}
+            for claim, (holds, seeds) in self.claims().items()
+        }
+        steps = {str(seed): dict(of_seed) for seed, of_seed in self.steps.items()}
+        return {"steps": steps, "claims": held} | self.over_seeds().to_json()
+
+
+def matched(
+    rows: Mapping[int, Iterable[Row]], found: Mapping[int, Mapping[str, Pair]], target: str
+) -> dict[str, Matched]:
+    """Every arm that has a pair in every seed.
+
+    Args:
+      rows: seed -> sample rows of test examples, with an integer `step`; may hold other steps, too.
+      found: seed -> what `pairs` returns.
+      target: name of the target task.
+
+    Returns:
+      arm -> it and the reference at matched target score.
+
+    Raises:
+      UserError: as for `retention.Scores`.
+    """
+    per_seed = {seed: list(of_seed) for seed, of_seed in rows.items()}
+    arms = [arm for arm in next(iter(found.values())) if all(arm in of for of in found.values())]
+    return {
+        arm: Matched(
+            arm=arm,
+            steps={seed: of_seed[arm].steps for seed, of_seed in found.items()},
+            tables={
+                seed: _table(per_seed[seed], of_seed[arm], target)
+                for seed, of_seed in found.items()
+            },
+        )
+        for arm in arms
+    }
+
+
+def _table(rows: Iterable[Row], pair: Pair, target: str) -> Scores:
+    """The scores of the base and of a pair at its steps."""
+    return Scores(
+        (row for row in rows if row["arm"] == "base" or row["step"] == pair.steps.get(row["arm"])),
+        target,
+    )
