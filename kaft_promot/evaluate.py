@@ -5,7 +5,6 @@ SeqIO task is scored by its own `postprocess_fn` and `metric_fns`, as in T5X.
 """
 
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from kaft_promot.evaluation import in_context as _in_context  # noqa: F401 (gin 
 from kaft_promot.evaluation import metrics, own_metrics, suites, task_figures
 from kaft_promot.evaluation.example_scores import ExampleScores
 from kaft_promot.evaluation.report import build, write_html, write_results
+from kaft_promot.evaluation.results import earlier
 from kaft_promot.evaluation.runner import run_suite
 from kaft_promot.evaluation.statistics import Estimate
 from kaft_promot.evaluation.table import render
@@ -121,7 +121,8 @@ def evaluate(
     # Everything that was evaluated into this folder, whatever this call has added.
     results = build(rows_path, bootstrap_seed)
     tasks = task_figures.measure(results.rows.samples, _metrics_of, bootstrap_seed, resamples)
-    specialization = _earlier(folder / "results.json")
+    # Of other arms' too, which no rows hold.
+    specialization = dict(earlier(folder).get("specialization", {}))
     if signs:
         measured = {name: figure.to_json() for name, figure in signs.items()}
         specialization[arm] = specialization.get(arm, {}) | measured
@@ -132,17 +133,7 @@ def evaluate(
         figures = tasks.table(arm, [task.name for task in chosen.tasks])
         return f"{figures}\n\n{specialize.table(signs)}" if signs else figures
     write_html(results, folder / "report.html")
-    return render(results.estimates)
-
-
-def _earlier(path: pathlib.Path) -> dict[str, Any]:
-    """What earlier calls measured of other arms' specialization, which no rows hold."""
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8")).get("specialization", {})
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); delete it") from error
+    return "\n\n".join([render(results.estimates), *results.warnings])
 
 
 def _suite_or_task(

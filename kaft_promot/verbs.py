@@ -126,17 +126,24 @@ def promot(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     from kaft_promot.evaluation.report import build, write_html, write_results
+    from kaft_promot.evaluation.results import earlier
     from kaft_promot.evaluation.table import render
 
     output = pathlib.Path(options.output)
     if output.exists() and not output.is_dir():
         raise UserError(f"--output={output}: is a file; name a folder")
+    sections = {name: found for name, found in earlier(output).items() if name != "arms"}
+    if "promot" in sections:
+        raise UserError(
+            f"--output={output}: holds the report of a comparison, of which this one would be a "
+            "part; name another folder"
+        )
     results = build(options.rows, options.seed)
     if not results.estimates:
         raise UserError(f"--rows={options.rows}: no row of the suite grounding in it")
     write_html(results, output / "report.html")
-    write_results(results, output)
-    print(render(results.estimates))
+    write_results(results, output, **sections)  # what `eval` has measured beside the rows stays
+    print("\n\n".join([render(results.estimates), *results.warnings]))
     print(f"{output / 'report.html'}")
 
 

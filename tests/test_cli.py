@@ -117,6 +117,35 @@ def test_a_report_needs_rows_of_its_suite(capsys):
     assert not pathlib.Path("o").exists()
 
 
+def test_a_report_keeps_what_no_rows_hold(capsys):
+    row = {
+        **{"arm": "a", "example_id": "e", "question_id": "q", "question": "?", "prompt": "p"},
+        **{"suite": "grounding", "task": "kaft_empty", "context_kind": "empty", "context": ""},
+        **{"prediction": "x", "answer": "x", "source": None, "target": "x", "scores": {}},
+        **{"gold_answers": ["x"], "contextual_answers": [], "parametric_answer": "x"},
+    }
+    folder = pathlib.Path("measured")
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    results = folder / "results.json"
+    results.write_text('{"arms": {}, "specialization": {"a": {"kl": 1}}}')
+    command = ("report", f"--rows={folder}", f"--output={folder}")
+    assert run(capsys, *command)[0] == 0
+    found = json.loads(results.read_text())
+    assert (
+        found["specialization"] == {"a": {"kl": 1}} and found["arms"]["a"]["retention_em"]["n"] == 1
+    )
+    for content, message in (
+        ('{"arms": {}, "promot": {}}', "holds the report of a comparison"),
+        ("{", "results.json: not valid JSON"),
+        ("[]", "results.json: no JSON object; delete it"),
+    ):
+        results.write_text(content)
+        status, _, err = run(capsys, *command)
+        assert (status, err.count("\n")) == (2, 1) and message in err
+        assert results.read_text() == content
+
+
 def test_a_probe_and_an_evaluation_cut_answers_alike():
     """Else the base model would not agree with its own closed-book answers."""
     options = cli._parser().parse_args(["probe", *PROBE])

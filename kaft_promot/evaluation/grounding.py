@@ -15,6 +15,7 @@ from kaft_promot.evaluation import measurements, metrics
 from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.statistics import Difference, Estimate, bootstrap, paired_difference
 from kaft_promot.knowledge.targets import KINDS, source_of
+from kaft_promot.knowledge.text import normalize_answer
 
 MAIN_NAMES = tuple(m.name for m in measurements.MAIN)
 
@@ -91,6 +92,7 @@ class Scores:
     Attributes:
       arms: in the order in which reports show them.
       irrelevant_kinds: the kinds that stand in the rows, sorted.
+      examples: arm -> the ids of its examples.
     """
 
     def __init__(self, rows: Sequence[Row]):
@@ -100,10 +102,12 @@ class Scores:
         self._scores: dict[str, dict[str, dict[str, tuple[float, str]]]] = {
             arm: defaultdict(dict) for arm in self.arms
         }
+        self.examples: dict[str, set[str]] = {arm: set() for arm in self.arms}
         shared = shared_conflicts(grounded)
         kinds = set()
         for row in grounded:
             scores = score_row(row)
+            self.examples[row["arm"]].add(row["example_id"])
             if "controllability_strict" in scores and row["question_id"] in shared:
                 scores["controllability_strict_shared"] = scores["controllability_strict"]
             if row["context_kind"] == "irrelevant" and row.get("irrelevant_kind"):
@@ -112,7 +116,7 @@ class Scores:
                     scores[f"{name}_{row['irrelevant_kind']}"] = scores[name]
             for name, score in scores.items():
                 by_example = self._scores[row["arm"]][name]
-                by_example[row["example_id"]] = (score, row["question_id"])
+                by_example[row["example_id"]] = (score, _question(row))
         self.irrelevant_kinds = sorted(kinds)
 
     @property
@@ -148,6 +152,14 @@ class Scores:
             [of_arm[example][1] for example in both],
             seed,
         )
+
+
+def _question(row: Row) -> str:
+    """What a row's interval draws it with: rows that ask the same, whatever they are read from.
+
+    One question is often asked before several passages, each a source row of its own.
+    """
+    return normalize_answer(row["question"]) or row["question_id"]
 
 
 def shared_conflicts(rows: Iterable[Row]) -> set[str]:

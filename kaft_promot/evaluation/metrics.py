@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from kaft_promot.knowledge.spans import holds_alias
 from kaft_promot.knowledge.text import contains_tokens, normalize_answer
 
 
@@ -75,10 +76,14 @@ def extracts(output: str, context: str, question: str) -> float:
     1.0
     >>> extracts("Paris", "Paris is large.", "Does she live in Paris?")
     0.0
+    >>> extracts("1820", "He ruled 1820\N{EN DASH}1830.", "When?")
+    1.0
+    >>> extracts("東京", "彼は東京に住む。", "?")  # without spaces between words
+    1.0
     """
     if set(tokens(output)) <= set(tokens(question)):
         return 0.0
-    return float(contains_tokens(context, output))
+    return float(holds_alias(context, output))
 
 
 def _f1(output: Sequence[str], answer: Sequence[str]) -> float:

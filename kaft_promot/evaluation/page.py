@@ -77,15 +77,21 @@ def tied(sentence: str) -> str:
     )
 
 
-def warnings(estimates: Estimates) -> list[str]:
-    """What a reader must know before comparing: arms that were evaluated on unlike numbers."""
-    counts = {arm: of_arm["source_accuracy"].n for arm, of_arm in estimates.items()}
-    if len(set(counts.values())) <= 1:
+def warnings(examples: Mapping[str, set[str]]) -> list[str]:
+    """What a reader must know before comparing: arms that were evaluated on unlike examples.
+
+    Args:
+      examples: arm -> the ids of its examples.
+    """
+    found = list(examples.values())
+    if all(of_arm == found[0] for of_arm in found):
         return []
-    each = ", ".join(f"{arm} {n}" for arm, n in counts.items())
+    each = ", ".join(f"{arm} {len(of_arm)}" for arm, of_arm in examples.items())
+    common = len(set.intersection(*found))
     return [
-        f"The arms were evaluated on unlike numbers of examples ({each}). Figures side by side "
-        "are not on the same questions; the paired differences are."
+        f"The arms were evaluated on unlike examples ({each}; {common} in common). Figures side by "
+        "side are not on the same questions; the paired differences are on those that two arms "
+        "have in common."
     ]
 
 

@@ -29,13 +29,20 @@ class Results:
       estimates: arm -> measurement -> estimate.
       differences: reference arm -> arm -> measurement -> paired difference.
       rows: what they were computed from.
+      examples: arm -> the ids of its examples.
       seed: of the bootstrap.
     """
 
     estimates: dict[str, dict[str, Estimate]]
     differences: dict[str, dict[str, dict[str, Difference]]]
     rows: Rows
+    examples: dict[str, set[str]]
     seed: int = 0
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know before comparing arms."""
+        return page.warnings(self.examples)
 
 
 Source = Rows | Sequence[Row] | str | os.PathLike[str]
@@ -59,7 +66,7 @@ def build(source: Source, seed: int = 0) -> Results:
         for reference in table.arms
         if len(table.arms) > 1
     }
-    return Results(estimates, differences, rows, seed)
+    return Results(estimates, differences, rows, table.examples, seed)
 
 
 def write_report(
@@ -138,7 +145,7 @@ def write_html(
         title=title,
         headline=headline or words.headline(results.estimates),
         style=style.read_text(encoding="utf-8"),
-        warnings=page.warnings(results.estimates),
+        warnings=results.warnings,
         sections=[section for section in content if section is not None],
     )
     write_whole(text, path)

@@ -53,6 +53,24 @@ def details_json(estimates: Estimates, differences: Mapping[str, Estimates]) -> 
     }
 
 
+def earlier(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """What earlier calls wrote into a folder's results.json; empty where there is none.
+
+    Raises:
+      UserError: it holds no JSON object.
+    """
+    path = pathlib.Path(folder) / "results.json"
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); delete it") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: no JSON object; delete it")
+    return found
+
+
 def write_json(content: Any, path: str | os.PathLike[str]) -> None:
     """Writes JSON for people and programs, whole or not at all."""
     write_whole(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", path)

@@ -20,6 +20,7 @@ import collections
 import dataclasses
 import itertools
 import json
+import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -164,6 +165,11 @@ def augment_file(
         if not re.fullmatch(r"\w[\w.-]*", split):
             raise UserError(f"split {split!r}: a name of letters, digits, _ . and - is needed")
         names = (f"{split}.jsonl", f"{split}.rejected.jsonl", f"{split}.summary.json")
+    read = [*paths, parametric_answers]
+    _check_not_overwritten(
+        (path for path in read if isinstance(path, files.PathLike)),
+        [pathlib.Path(output_dir) / name for name in names],
+    )
     with files.AtomicFolder(output_dir) as folder:
         rejected = folder.open(names[1])
         bad_answers = files.Rejects(rejected)
@@ -192,6 +198,16 @@ def augment_file(
         summary = tally.summary(_described(settings, paths, format), bad_answers)
         json.dump(dataclasses.asdict(summary), folder.open(names[2]), indent=2)
     return summary
+
+
+def _check_not_overwritten(read: Iterable[files.PathLike], written: Iterable[pathlib.Path]) -> None:
+    """Refuses an output that is one of the inputs, under whatever path."""
+    goals = {path.resolve(): path for path in written}
+    for path in read:
+        if pathlib.Path(path).resolve() in goals:
+            raise UserError(
+                f"{path} would be overwritten by the records; choose another --output or --split"
+            )
 
 
 def _index(paths: Sequence[files.PathLike], format: str, progress: bool) -> CorpusIndex:

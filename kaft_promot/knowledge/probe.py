@@ -1,8 +1,8 @@
 """The closed-book probe: what the base model answers with no context.
 
 Answers are appended to `answers.jsonl` as they come, one JSON object a line (`id`, `question`,
-`answer`, `checkpoint`). A probe that was stopped goes on where it was: answers that are there are
-not asked again.
+`answer`, `checkpoint`, `decoding`). A probe that was stopped goes on where it was: answers that are
+there are not asked again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from tqdm import tqdm
@@ -30,7 +30,11 @@ _ROW_START = b'{"id": "'
 
 
 class Generator(Protocol):
-    """The part of `decoding.Predictor` that a probe uses."""
+    """The part of `decoding.Predictor` that a probe uses.
+
+    It may have a text `decoding`, which says how it decodes: rows keep it, and a file of answers
+    that were decoded otherwise is refused.
+    """
 
     def generate(self, prompts: Sequence[str]) -> list[str]:
         """One text for each prompt."""
@@ -117,9 +121,13 @@ def probe(
       context)") is stripped.
 
     Raises:
-      UserError: `output` holds answers of another checkpoint, or to other questions.
+      UserError: `output` holds answers of another checkpoint, of another decoding, or to other
+        questions.
     """
-    done = {} if output is None else _resume(pathlib.Path(output), checkpoint)
+    origin: dict[str, str] = {"checkpoint": checkpoint}
+    if (decoding := getattr(predictor, "decoding", None)) is not None:
+        origin["decoding"] = decoding
+    done = {} if output is None else _resume(pathlib.Path(output), origin)
     answers: dict[str, str] = {}
     bar = tqdm(examples, desc="probe", unit="question", disable=not progress)
     for batch in _chunks(bar, chunk):
@@ -143,7 +151,7 @@ def probe(
             answer = split_source(text)[0]
             answers[example.id] = answer
             row = {"id": example.id, "question": example.question, "answer": answer}
-            rows.append(json.dumps(row | {"checkpoint": checkpoint}, ensure_ascii=False) + "\n")
+            rows.append(json.dumps(row | origin, ensure_ascii=False) + "\n")
         if output is not None:
             _append(pathlib.Path(output), "".join(rows))
     return answers
@@ -192,7 +200,7 @@ def _chunks(examples: Iterable[QAExample], size: int) -> Iterator[list[QAExample
         yield batch
 
 
-def _resume(path: pathlib.Path, checkpoint: str) -> dict[str, tuple[str, str]]:
+def _resume(path: pathlib.Path, origin: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """The answers in a file: id -> (question, answer); a last line that was cut is removed.
 
     Nothing is removed from a file that is not a probe's.
@@ -208,11 +216,13 @@ def _resume(path: pathlib.Path, checkpoint: str) -> dict[str, tuple[str, str]]:
         row, reason, detail = files.parse_line(line)
         if row is None:
             raise UserError(f"{place}: {reason}: {detail}; give a new output file")
-        if row.get("checkpoint") != checkpoint:
-            raise UserError(
-                f"{place}: answers of the checkpoint {row.get('checkpoint')!r}, not of "
-                f"{checkpoint!r}; give a new output file"
-            )
+        for name, now in origin.items():
+            # Rows of before the decoding was kept do not say it.
+            if row.get(name) != now and not (name == "decoding" and name not in row):
+                raise UserError(
+                    f"{place}: answers of the {name} {row.get(name)!r}, not of {now!r}; "
+                    "give a new output file"
+                )
         fields = [row.get(name) for name in ("id", "question", "answer")]
         if not all(isinstance(field, str) for field in fields):
             raise UserError(f"{place}: no row of a probe; give a new output file")

@@ -41,6 +41,28 @@ def test_counterfactual_counts_only_what_the_base_knew():
         assert score(**conflict, parametric_answer=parametric) == {"source_accuracy": 1}
 
 
+def test_a_question_of_several_passages_is_drawn_as_one():
+    rows = []
+    for question in range(12):
+        for passage in range(10):
+            right = question % 2 == 0
+            name = f"{question}-{passage}"
+            rows.append(
+                {
+                    **BASE,
+                    "arm": "kaft",
+                    "example_id": name,
+                    "question_id": f"nq:{name}",
+                    "question": f"Who was number {question}" + ("?" if passage % 2 else " ?"),
+                    "answer": "Paris" if right else "Rome",
+                }
+            )
+    found = measure(rows)["kaft"]["reading_em"]
+    assert (found.n, found.clusters) == (120, 12)
+    once = measure(rows[::10])["kaft"]["reading_em"]
+    assert found.low < 0.3 and found.high > 0.7 and once.n == 12  # as wide as with one row each
+
+
 def test_an_output_that_matches_both_answers_does_not_count():
     same = {"context_kind": "counterfactual", "contextual_answers": ["Paris"]}
     assert score(**same)["controllability_strict"] == 0
@@ -58,6 +80,9 @@ def test_irrelevant():
     assert robust(**wrong_memory, answer="Paris") == (0, 1)  # right, but not its own
     assert robust(**wrong_memory, answer="Oslo") == (0, 0)
     assert robust(**wrong_memory, answer="Oslo Norway") == (0, 0)
+    for span in ("Bergen", "Voss", "1820", "東京"):  # at a dash, at a slash, without spaces
+        context = "The Bergen\N{EM DASH}Voss/Oslo line, 1820\N{EN DASH}1830. 彼は東京に住んでいる。"
+        assert robust(**{**wrong_memory, "context": context}, answer=span) == (0, 0)
     assert robust(**wrong_memory, answer="born") == (0, 1)  # the question's own word
     assert robust(**{**wrong_memory, "parametric_answer": "Oslo"}, answer="Oslo") == (1, 1)
     assert robust(**wrong_memory, answer="unanswerable") == (0, 1)

@@ -81,7 +81,7 @@ def test_page_shows_every_figure_and_how_it_was_run(run_dir):
     for kind in ("Relevant", "Counterfactual", "Irrelevant", "Empty"):
         assert kind in text
     assert "(irrelevant context)" in text and "p < 0.001" in text
-    assert "unlike numbers" not in text
+    assert "unlike examples" not in text
     assert "Paired differences to base" in text and "Paired differences to kaft" in text
     assert "Paired differences to relevant_only" not in text
 
@@ -172,7 +172,13 @@ def test_unlike_examples_are_said(run_dir):
     rows.samples.remove(gone)
     report.write_report(rows, run_dir / "report.html")
     text = Text((run_dir / "report.html").read_text(encoding="utf-8")).words
-    assert "unlike numbers of examples (base 80, relevant_only 80, kaft 79)" in text
+    assert "unlike examples (base 80, relevant_only 80, kaft 79; 79 in common)" in text
+    for row in rows.samples:  # as many, but others
+        if row["arm"] == "kaft":
+            row["example_id"] += "'"
+    rows.samples.append({**gone, "example_id": "one more"})
+    said = report.build(rows).warnings
+    assert len(said) == 1 and "(base 80, relevant_only 80, kaft 80; 0 in common)" in said[0]
 
 
 @pytest.mark.parametrize("arms", [[], ["kaft"], ["mine"], ["base", "mine"]])

@@ -343,6 +343,27 @@ def test_mistakes_are_one_line_and_keep_what_was_finished(
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
+@pytest.mark.parametrize("of_answers", [False, True])
+def test_an_input_is_not_overwritten(tmp_path: pathlib.Path, of_answers: bool) -> None:
+    path, _ = write_inputs(tmp_path)
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"id": "o1", "question": "?", "answer": "x"}\n')
+    kept = tmp_path / "data" / "train.jsonl"
+    kept.parent.mkdir()
+    kept.write_bytes((answers if of_answers else path).read_bytes())
+    link = tmp_path / "link.jsonl"  # the same file by another path
+    link.symlink_to(kept)
+    before = kept.read_bytes()
+    with pytest.raises(UserError, match="link.jsonl would be overwritten by the records"):
+        augment_file(
+            path if of_answers else link,
+            kept.parent,
+            parametric_answers=link if of_answers else answers,
+            split="train",
+        )
+    assert kept.read_bytes() == before and [*kept.parent.iterdir()] == [kept]
+
+
 def test_a_full_disk_keeps_what_was_finished(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

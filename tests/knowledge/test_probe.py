@@ -72,6 +72,13 @@ def test_answers_of_another_probe_are_refused(
     probe(Model(), people[:1], checkpoint="mini", output=path)
     with pytest.raises(UserError, match=r"answers.jsonl:1: .*checkpoint 'mini', not of 'xl'"):
         probe(Model(), people, checkpoint="xl", output=path)
+    path.unlink()
+    short, long = Model(), Model()
+    short.decoding, long.decoding = "greedy, 1 token", "greedy, 32 tokens"  # type: ignore[attr-defined]
+    probe(short, people[:1], checkpoint="mini", output=path)
+    with pytest.raises(UserError, match="decoding 'greedy, 1 token', not of 'greedy, 32 tokens'"):
+        probe(long, people, checkpoint="mini", output=path)
+    assert len(probe(short, people, checkpoint="mini", output=path)) == len(people)
     path.write_text(json.dumps({"id": "q0", "question": "?", "answer": "x", "checkpoint": "mini"}))
     path.write_text(path.read_text() + "\n")
     with pytest.raises(UserError, match="holds 'q0' with another question"):
