@@ -20,10 +20,9 @@ def section(matched: Mapping[str, Matched]) -> Section:
     """
     several = len(next(iter(matched.values())).steps) > 1
     lines = "".join(_lines(found, several) for found in matched.values())
-    heads = ["arm", *(["seed"] if several else []), "steps"]
-    heads += [measurements.by_name(name).title for name in NAMES]
+    heads = ["arm", *(measurements.by_name(name).title for name in NAMES)]
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    table = f'<table class="matched"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>'
     note = (
         '<p class="note">At the same step an arm may keep more only because it has learned less. '
         f"Here each is beside <b>{REFERENCE}</b> where both were equally good at the target task "
@@ -45,10 +44,10 @@ def _lines(found: Matched, several: bool) -> str:
     for seed, table in found.tables.items():
         steps = found.steps[seed]
         cells = "".join(f"<td>{_cell(table, found.arm, name)}</td>" for name in NAMES)
-        number = f"<td>{seed}</td>" if several else ""
+        number = f", seed {seed}" if several else ""
         lines.append(
-            f'<tr><th scope="row">{escape(found.arm)}</th>{number}'
-            f"<td>{steps[found.arm]} / {steps[REFERENCE]}</td>{cells}</tr>"
+            f'<tr><th scope="row">{escape(found.arm)}{number}'
+            f"<small>steps {steps[found.arm]} / {steps[REFERENCE]}</small></th>{cells}</tr>"
         )
     if several:
         changes = found.over_seeds().changes(REFERENCE)[found.arm]
@@ -57,8 +56,8 @@ def _lines(found: Matched, several: bool) -> str:
             for name in NAMES
         )
         lines.append(
-            f'<tr><th scope="row">{escape(found.arm)} minus {REFERENCE}</th>'
-            f"<td>mean</td><td></td>{cells}</tr>"
+            f'<tr><th scope="row">{escape(found.arm)} minus {REFERENCE}'
+            f"<small>mean over seeds</small></th>{cells}</tr>"
         )
     return "".join(lines)
 
