@@ -7,6 +7,7 @@ are refused rather than mixed.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -43,7 +44,7 @@ def run_suite(
     data: Any,
     *,
     arm: str,
-    rows_path: str | os.PathLike[str],
+    rows_path: str | os.PathLike[str] | RowWriter,
     checkpoint: str = "",
     note: Mapping[str, Any] | None = None,
     module: str | None = None,
@@ -57,7 +58,8 @@ def run_suite(
       predictor: the arm's model.
       data: what the suite loads (for `grounding`: KAFT records or the path of a records file).
       arm: name of what is compared; with the example's id it makes a row unique.
-      rows_path: JSONL file to append to; several arms may share one file.
+      rows_path: JSONL file to append to; several arms may share one file. Or a writer that is open
+        on it, which saves reading the file again for each of many calls.
       checkpoint: name of the weights; kept in the rows, and rows of another name are refused.
       note: how the arm was trained and run (seed, steps, ...), for the report. Versions are added.
       module: a module of the user's own that registers the suite.
@@ -80,14 +82,18 @@ def run_suite(
     if not work:
         raise UserError(f"suite {suite.name!r}: the data has no example for any of its tasks")
     _check_unique(work, suite.name)
-    with RowWriter(rows_path) as writer:
+    with contextlib.ExitStack() as stack:
+        if isinstance(rows_path, RowWriter):
+            writer = rows_path
+        else:
+            writer = stack.enter_context(RowWriter(rows_path))
         missing = []
         for task, example in work:
             old = writer.done.get((arm, example.example_id))
             if old is None:
                 missing.append((task, example))
             else:
-                _check_same(old, arm, example, origin, rows_path)
+                _check_same(old, arm, example, origin, writer.path)
         if missing or arm not in writer.notes:
             today = datetime.date.today().isoformat()
             own = {"checkpoint": checkpoint, "evaluated": today, "versions": versions()}

@@ -18,7 +18,7 @@ from kaft_promot.evaluate import task_suite
 from kaft_promot.evaluation import retention_matched, suites
 from kaft_promot.evaluation.retention import IN_CONTEXT_SUITE, TARGET_SUITE
 from kaft_promot.evaluation.retention_matched import Pair, target_scores
-from kaft_promot.evaluation.rows import Row, read_rows
+from kaft_promot.evaluation.rows import Row, RowWriter, read_rows
 from kaft_promot.evaluation.runner import make_row, run_suite
 from kaft_promot.feeding import load_vocabulary
 from kaft_promot.infer import checkpoint_name, load_predictor
@@ -129,24 +129,24 @@ class Measuring:
     def run(self, place: pathlib.Path, seed: int) -> None:
         """Rows of the base and all arms of one seed, whose runs are in `place`."""
         settings, folder = self._settings, place.parent
-        names = (BASE, *settings.arms)
-        for name in names:
-            points = _checkpoints(place, name, settings)
-            for step in points:
-                self._ask(place, CURVES, name, step, seed)
-            step = max(points)
-            if settings.select == "best":
-                step = reported_steps(rows_of(folder, seed, CURVES), settings)[name]
-            self._ask(place, ROWS, name, step, seed)
+        with RowWriter(place / CURVES) as writer:
+            for name in (BASE, *settings.arms):
+                for step in _checkpoints(place, name, settings):
+                    self._ask(writer, name, step, seed)
         reported = reported_steps(rows_of(folder, seed, CURVES), settings)
-        for pair in matched_pairs(folder, settings, seed).values():
-            for name, step in pair.steps.items():
-                if step != reported[name]:
-                    self._ask(place, MATCHED, name, step, seed)
+        with RowWriter(place / ROWS) as writer:
+            for name, step in reported.items():
+                self._ask(writer, name, step, seed)
+        pairs = matched_pairs(folder, settings, seed).values()
+        back = {p for pair in pairs for p in pair.steps.items() if p[1] != reported[p[0]]}
+        if back:
+            with RowWriter(place / MATCHED) as writer:
+                for name, step in sorted(back):
+                    self._ask(writer, name, step, seed)
 
-    def _ask(self, place: pathlib.Path, file: str, name: str, step: int, seed: int) -> None:
-        """Rows of one checkpoint in `place/file`."""
-        settings = self._settings
+    def _ask(self, writer: RowWriter, name: str, step: int, seed: int) -> None:
+        """Rows of one checkpoint."""
+        settings, place, file = self._settings, writer.path.parent, writer.path.name
         checkpoint = _checkpoints(place, name, settings)[step]
         attached = _attached(place, name, checkpoint)
         called = name if file == ROWS else f"{name}@{step}"
@@ -167,7 +167,7 @@ class Measuring:
                 predictor,
                 part.data,
                 arm=called,
-                rows_path=place / file,
+                rows_path=writer,
                 # Named by the arm, so that the folder may be moved.
                 checkpoint=checkpoint_name(called, predictor.params),
                 note={"seed": seed, "steps": step},
