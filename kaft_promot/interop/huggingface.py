@@ -106,7 +106,8 @@ def write_huggingface(
     if vocabulary is not None:
         write_json(folder / "tokenizer_config.json", tokenizer)
     write_json(folder / "config.json", fields)
-    write_safetensors(folder / "model.safetensors", tensors)
+    # transformers 4 refuses every other format
+    write_safetensors(folder / "model.safetensors", tensors, {"format": "pt"})
     return folder / "model.safetensors"
 
 

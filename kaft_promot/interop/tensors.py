@@ -65,6 +65,11 @@ def write_safetensors(
 ) -> None:
     """Writes tensors to `path`, which afterwards is the old file or the whole new one.
 
+    Args:
+      path: where to write.
+      tensors: arrays by name.
+      metadata: texts beside them; `format`, unless it says another, is 'np'.
+
     Raises:
       UserError: it cannot be written, as on a full disk; an old file is kept.
     """
@@ -73,7 +78,7 @@ def write_safetensors(
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
             whole = pathlib.Path(folder, path.name)
-            save_file(arrays, str(whole), metadata={**(metadata or {}), "format": "np"})
+            save_file(arrays, str(whole), metadata={"format": "np", **(metadata or {})})
             os.chmod(whole, 0o666 & ~_umask())
             os.replace(whole, path)
     except (SafetensorError, OSError) as error:

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from kaft_promot.errors import UserError
 from kaft_promot.interop import export_model, load_model, write_native
 from kaft_promot.interop.huggingface import huggingface_name, t5x_path, write_huggingface
+from kaft_promot.interop.tensors import read_metadata
 from kaft_promot.models import T5Config, abstract_params, flatten
 
 # Shapes for d_model 8, d_kv 3, 2 heads, d_ff 16, vocabulary 384: Hugging Face stores [out, in].
@@ -104,6 +105,13 @@ def test_every_kind_of_parameter_has_hugging_faces_name_and_layout(folder, tiny_
         ours = np.asarray(flatten(tiny_params)[path])
         stays = name == "shared.weight" or ours.ndim == 1
         np.testing.assert_array_equal(tensors[name], ours if stays else ours.T)
+
+
+def test_the_tensors_say_that_they_are_pytorchs(folder, tmp_path, tiny_config, tiny_params):
+    """transformers 4 refuses files of another format."""
+    assert read_metadata(folder / "model.safetensors")["format"] == "pt"
+    path = write_native(tmp_path / "ours", tiny_params, tiny_config)
+    assert read_metadata(path)["format"] == "np"
 
 
 def test_every_parameter_name_comes_back(tiny_config):
