@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from kaft_promot.errors import UserError
+from kaft_promot.interop.fields import Fields
 from kaft_promot.interop.model import Model
 from kaft_promot.interop.native import copy_vocabulary
-from kaft_promot.interop.tensors import read_json, read_safetensors, write_json, write_safetensors
+from kaft_promot.interop.tensors import read_safetensors, write_json, write_safetensors
 from kaft_promot.models import T5Config, flatten, unflatten, unstack_layers
 
 _MODEL_TYPES = ("t5", "mt5", "byt5")
@@ -53,7 +54,7 @@ def read_huggingface(folder: pathlib.Path) -> Model:
     Raises:
       UserError: for another architecture, a missing file, or an unknown parameter.
     """
-    config = config_from_huggingface(read_json(folder / "config.json"), folder / "config.json")
+    config = config_from_huggingface(Fields.read(folder / "config.json"))
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if not whole.exists() and not index.exists():
         raise UserError(
@@ -111,36 +112,35 @@ def write_huggingface(
     return folder / "model.safetensors"
 
 
-def config_from_huggingface(fields: Mapping[str, Any], path: pathlib.Path) -> T5Config:
-    """`T5Config` from Hugging Face's `config.json`; `path` is for messages."""
-    if fields.get("model_type") not in _MODEL_TYPES:
+def config_from_huggingface(fields: Fields) -> T5Config:
+    """`T5Config` from Hugging Face's `config.json`."""
+    model_type = fields.take("model_type", "str", None)
+    if model_type not in _MODEL_TYPES:
         raise UserError(
-            f"{path}: model_type {fields.get('model_type')!r} is not one of "
-            f"{', '.join(_MODEL_TYPES)}"
+            f"{fields.path}: model_type {model_type!r} is not one of {', '.join(_MODEL_TYPES)}"
         )
-    projection = fields.get("feed_forward_proj", "relu")
+    projection = fields.take("feed_forward_proj", "str", "relu")
     if projection not in _ACTIVATIONS:
         raise UserError(
-            f"{path}: feed_forward_proj {projection!r} is not one of {', '.join(_ACTIVATIONS)}"
+            f"{fields.path}: feed_forward_proj {projection!r} is not one of "
+            f"{', '.join(_ACTIVATIONS)}"
         )
-    try:
-        return T5Config(
-            vocab_size=fields["vocab_size"],
-            emb_dim=fields["d_model"],
-            num_heads=fields["num_heads"],
-            num_encoder_layers=fields["num_layers"],
-            num_decoder_layers=fields.get("num_decoder_layers") or fields["num_layers"],
-            head_dim=fields["d_kv"],
-            mlp_dim=fields["d_ff"],
-            mlp_activations=_ACTIVATIONS[projection],
-            dropout_rate=fields.get("dropout_rate", 0.1),
-            # absent means tied in T5's configuration, untied in mT5's
-            logits_via_embedding=fields.get("tie_word_embeddings", fields["model_type"] == "t5"),
-            relative_attention_num_buckets=fields.get("relative_attention_num_buckets", 32),
-            relative_attention_max_distance=fields.get("relative_attention_max_distance", 128),
-        )
-    except KeyError as error:
-        raise UserError(f"{path}: the field {error.args[0]} is missing") from error
+    layers = fields.take("num_layers", "int")
+    return fields.network(
+        vocab_size=fields.take("vocab_size", "int"),
+        emb_dim=fields.take("d_model", "int"),
+        num_heads=fields.take("num_heads", "int"),
+        num_encoder_layers=layers,
+        num_decoder_layers=fields.take("num_decoder_layers", "int", None) or layers,
+        head_dim=fields.take("d_kv", "int"),
+        mlp_dim=fields.take("d_ff", "int"),
+        mlp_activations=_ACTIVATIONS[projection],
+        dropout_rate=fields.take("dropout_rate", "float", 0.1),
+        # absent means tied in T5's configuration, untied in mT5's
+        logits_via_embedding=fields.take("tie_word_embeddings", "bool", model_type == "t5"),
+        relative_attention_num_buckets=fields.take("relative_attention_num_buckets", "int", 32),
+        relative_attention_max_distance=fields.take("relative_attention_max_distance", "int", 128),
+    )
 
 
 def config_to_huggingface(config: T5Config) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def vocabulary_in(folder: pathlib.Path) -> str | None:
     if (folder / "spiece.model").exists():
         return str(folder / "spiece.model")
     if (folder / "tokenizer_config.json").exists():
-        tokenizer = read_json(folder / "tokenizer_config.json")
-        if tokenizer.get("tokenizer_class", "").startswith("ByT5"):
+        tokenizer = Fields.read(folder / "tokenizer_config.json")
+        if (tokenizer.take("tokenizer_class", "str", None) or "").startswith("ByT5"):
             return "bytes"
     return None

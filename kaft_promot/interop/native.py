@@ -15,8 +15,9 @@ import numpy as np
 
 from kaft_promot.errors import UserError
 from kaft_promot.feeding.vocabulary import vocabulary_path
+from kaft_promot.interop.fields import Fields
 from kaft_promot.interop.model import Model
-from kaft_promot.interop.tensors import read_json, read_safetensors, write_json, write_safetensors
+from kaft_promot.interop.tensors import read_safetensors, write_json, write_safetensors
 from kaft_promot.models import T5Config, flatten, unflatten, unstack_layers
 
 TENSORS = "model.safetensors"
@@ -33,11 +34,10 @@ def read_native(folder: pathlib.Path) -> Model:
     """
     config, vocabulary, step = None, None, None
     if (folder / CONFIG).exists():
-        fields = read_json(folder / CONFIG)
+        fields = Fields.read(folder / CONFIG)
         vocabulary = vocabulary_in(folder, fields)
-        step = fields.get("step")
-        sizes = {k: v for k, v in fields.items() if k not in ("vocabulary", "step")}
-        config = config_from_json(sizes, folder / CONFIG)
+        step = fields.take("step", "int", None)
+        config = config_from_native(fields)
     tensors = read_safetensors(folder / TENSORS)
     params = unflatten({name.replace(".", "/"): value for name, value in tensors.items()})
     return Model(params=params, config=config, vocabulary=vocabulary, step=step, origin=str(folder))
@@ -80,9 +80,9 @@ def write_native(
     return folder / TENSORS
 
 
-def vocabulary_in(folder: pathlib.Path, fields: Mapping[str, Any]) -> str | None:
+def vocabulary_in(folder: pathlib.Path, fields: Fields) -> str | None:
     """The vocabulary that a `model_config.json` names; a file in the folder as its whole path."""
-    name = fields.get("vocabulary")
+    name = fields.take("vocabulary", "str", None)
     if name and (folder / name).exists():
         return str(folder / name)
     return name
@@ -98,23 +98,18 @@ def copy_vocabulary(vocabulary: str, folder: pathlib.Path, name: str) -> str:
     return name
 
 
-def config_from_json(fields: Mapping[str, Any], path: pathlib.Path) -> T5Config:
-    """A `T5Config` from the object of a `model_config.json`.
+def config_from_native(fields: Fields) -> T5Config:
+    """A `T5Config` from a `model_config.json`.
 
     Raises:
       UserError: for unknown or missing fields and impossible values, naming the file.
     """
     known = {field.name: field for field in dataclasses.fields(T5Config)}
-    unknown = sorted(set(fields) - set(known))
+    unknown = sorted(set(fields.values) - set(known) - {"vocabulary", "step"})
     if unknown:
-        raise UserError(f"{path}: unknown field {unknown[0]}")
+        raise UserError(f"{fields.path}: unknown field {unknown[0]}")
+    sizes: dict[str, Any] = {}
     for name, field in known.items():
-        if field.default is dataclasses.MISSING and name not in fields:
-            raise UserError(f"{path}: the field {name} is missing")
-        if field.type == "int" and name in fields and type(fields[name]) is not int:
-            raise UserError(f"{path}: {name} is {fields[name]!r}, not an integer")
-    values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()}
-    try:
-        return T5Config(**values)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        if name in fields.values or field.default is dataclasses.MISSING:
+            sizes[name] = fields.take(name, str(field.type))
+    return fields.network(**sizes)

@@ -9,7 +9,7 @@ from kaft_promot.errors import UserError
 from kaft_promot.feeding.vocabulary import load_vocabulary
 from kaft_promot.interop import huggingface, native, t5x
 from kaft_promot.interop.best import find_checkpoint
-from kaft_promot.interop.tensors import read_json
+from kaft_promot.interop.fields import Fields
 from kaft_promot.models import T5Config
 
 MINI = pathlib.Path(__file__).resolve().parent.parent / "assets" / "mini"
@@ -29,7 +29,7 @@ def checkpoint_vocabulary(path: str | os.PathLike) -> str | None:
     if (folder / "config.json").is_file():
         return huggingface.vocabulary_in(folder)
     if (folder / native.CONFIG).is_file():
-        return native.vocabulary_in(folder, read_json(folder / native.CONFIG))
+        return native.vocabulary_in(folder, Fields.read(folder / native.CONFIG))
     if folder.parent.name == "checkpoints" and folder.name.isdigit():
         return _run_vocabulary(folder.parent.parent, int(folder.name))
     if (folder / "checkpoints").is_dir():
@@ -56,8 +56,7 @@ def checkpoint_vocab_size(path: str | os.PathLike) -> int | None:
     folder = folder.parent if folder.name.endswith(".safetensors") else folder
     for name in ("config.json", native.CONFIG):
         if (folder / name).is_file():
-            rows = read_json(folder / name).get("vocab_size")
-            return rows if isinstance(rows, int) else None
+            return Fields.read(folder / name).take("vocab_size", "int", None)
     if folder.parent.name == "checkpoints" or not t5x.is_t5x(file):
         return None
     return t5x.vocab_size(file)

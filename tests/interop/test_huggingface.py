@@ -202,6 +202,29 @@ def test_other_architectures_are_refused(folder, change, message):
         load_model(folder)
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"vocab_size": "x"}, "vocab_size is 'x', not an integer"),
+        ({"d_model": None}, "d_model is null, not an integer"),
+        ({"dropout_rate": "0.1"}, "dropout_rate is '0.1', not a number"),
+        ({"feed_forward_proj": ["relu"]}, r"feed_forward_proj is \['relu'\], not a text"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no', not true or false"),
+        ({"num_decoder_layers": 2.0}, "num_decoder_layers is 2.0, not an integer"),
+        ({"d_kv": 0}, "T5Config.head_dim = 0: must be at least 1"),
+    ],
+)
+def test_a_field_of_another_type_is_named(folder, change, message):
+    edit_config(folder, **change)
+    with pytest.raises(UserError, match=f"^{folder}/config.json: {message}"):
+        load_model(folder)
+
+
+def test_a_tokenizer_of_no_class_says_nothing_of_the_vocabulary(folder):
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": null}')
+    assert load_model(folder).vocabulary is None
+
+
 def test_an_unknown_parameter_is_named(folder):
     tensors = load_file(folder / "model.safetensors")
     tensors["classification_head.weight"] = np.zeros(3, np.float32)

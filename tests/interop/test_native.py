@@ -114,12 +114,26 @@ def test_a_malformed_configuration_is_named(tmp_path, tiny_config, tiny_params, 
         load_model(tmp_path)
 
 
-def test_a_size_of_another_type_is_named(tmp_path, tiny_config, tiny_params):
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"mlp_dim": "16"}, "mlp_dim is '16', not an integer"),
+        ({"emb_dim": None}, "emb_dim is null, not an integer"),
+        ({"num_heads": True}, "num_heads is True, not an integer"),
+        ({"dropout_rate": "0.1"}, "dropout_rate is '0.1', not a number"),
+        ({"mlp_activations": "gelu"}, "mlp_activations is 'gelu', not a list of texts"),
+        ({"mlp_activations": [1]}, r"mlp_activations is \[1\], not a list of texts"),
+        ({"logits_via_embedding": 1}, "logits_via_embedding is 1, not true or false"),
+        ({"dtype": 3}, "dtype is 3, not a text"),
+        ({"vocabulary": 3}, "vocabulary is 3, not a text"),
+        ({"step": "7"}, "step is '7', not an integer"),
+    ],
+)
+def test_a_field_of_another_type_is_named(tmp_path, tiny_config, tiny_params, change, message):
     write_native(tmp_path, tiny_params, tiny_config)
     path = tmp_path / "model_config.json"
-    fields = json.loads(path.read_text())
-    path.write_text(json.dumps({**fields, "mlp_dim": "16"}))
-    with pytest.raises(UserError, match="mlp_dim is '16', not an integer"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError, match=f"^{path}: {message}$"):
         load_model(tmp_path)
 
 
