@@ -4,6 +4,7 @@ The networks are the same; names differ, and Hugging Face's linear layers store 
 T5X's kernels are [in, out].
 """
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -19,6 +20,7 @@ from kaft_promot.interop.native import copy_vocabulary
 from kaft_promot.interop.tensors import read_safetensors, write_json, write_safetensors
 from kaft_promot.models import T5Config, flatten, unflatten, unstack_layers
 
+_EMBEDDING, _OUTPUT = "token_embedder/embedding", "decoder/logits_dense/kernel"
 _MODEL_TYPES = ("t5", "mt5", "byt5")
 # Hugging Face's `feed_forward_proj` -> T5X's `mlp_activations`.
 _ACTIVATIONS = {
@@ -54,7 +56,8 @@ def read_huggingface(folder: pathlib.Path) -> Model:
     Raises:
       UserError: for another architecture, a missing file, or an unknown parameter.
     """
-    config = config_from_huggingface(Fields.read(folder / "config.json"))
+    fields = Fields.read(folder / "config.json")
+    config = config_from_huggingface(fields)
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if not whole.exists() and not index.exists():
         raise UserError(
@@ -63,10 +66,11 @@ def read_huggingface(folder: pathlib.Path) -> Model:
     tensors = read_safetensors(whole if whole.exists() else index)
     flat: dict[str, np.ndarray] = {}
     for name, value in tensors.items():
-        if _IGNORED.fullmatch(name) or (name == "lm_head.weight" and config.logits_via_embedding):
+        if _IGNORED.fullmatch(name):
             continue
         path, transposed = t5x_path(name, folder)
         flat[path] = np.ascontiguousarray(value.T) if transposed else value
+    config, flat = _with_output(config, flat, fields)
     return Model(
         params=unflatten(flat),
         config=config,
@@ -113,7 +117,13 @@ def write_huggingface(
 
 
 def config_from_huggingface(fields: Fields) -> T5Config:
-    """`T5Config` from Hugging Face's `config.json`."""
+    """`T5Config` from Hugging Face's `config.json`.
+
+    Its `logits_via_embedding` is what the file says; the tensors know better (`_with_output`).
+
+    Raises:
+      UserError: for another architecture, and fields that are missing or of another type.
+    """
     model_type = fields.take("model_type", "str", None)
     if model_type not in _MODEL_TYPES:
         raise UserError(
@@ -141,6 +151,40 @@ def config_from_huggingface(fields: Fields) -> T5Config:
         relative_attention_num_buckets=fields.take("relative_attention_num_buckets", "int", 32),
         relative_attention_max_distance=fields.take("relative_attention_max_distance", "int", 128),
     )
+
+
+def _with_output(
+    config: T5Config, flat: dict[str, np.ndarray], fields: Fields
+) -> tuple[T5Config, dict[str, np.ndarray]]:
+    """The network whose logits are those of the transformers that wrote it.
+
+    Whether `lm_head.weight` is the embedding, only the tensors say: transformers 5 writes
+    `tie_word_embeddings: true` always, and the matrix where it is another. Whether logits are
+    divided by sqrt(d_model) is in its `scale_decoder_outputs`, and mT5's never are; transformers 4
+    divides where the embeddings are tied, mT5's as well. Our network divides where it has no output
+    matrix, so the other two kinds get one: the embedding, or a matrix that is divided already.
+
+    Args:
+      config: as the configuration says it.
+      flat: parameters by T5X's path.
+      fields: the configuration.
+    """
+    tied, stated = config.logits_via_embedding, "scale_decoder_outputs" in fields.values
+    divided = fields.take("scale_decoder_outputs", "bool", tied)
+    if fields.values["model_type"] == "mt5":
+        version = fields.take("transformers_version", "str", None) or ""
+        divided = tied and re.match(r"[0-4]\.", version) is not None
+    if _EMBEDDING not in flat or (_OUTPUT not in flat and not (tied or stated)):
+        return config, flat  # a parameter is missing, which is told where shapes are checked
+    embedding = flat[_EMBEDDING].T
+    kernel = flat.get(_OUTPUT, embedding)
+    if divided and (kernel is embedding or np.array_equal(kernel, embedding)):
+        rest = {path: value for path, value in flat.items() if path != _OUTPUT}
+        return dataclasses.replace(config, logits_via_embedding=True), rest
+    if divided:
+        kernel = kernel * np.float32(config.emb_dim**-0.5)
+    config = dataclasses.replace(config, logits_via_embedding=False)
+    return config, {**flat, _OUTPUT: np.ascontiguousarray(kernel)}
 
 
 def config_to_huggingface(config: T5Config) -> dict[str, Any]:
@@ -182,8 +226,8 @@ def config_to_huggingface(config: T5Config) -> dict[str, Any]:
 def t5x_path(name: str, where: pathlib.Path | str = "") -> tuple[str, bool]:
     """T5X's path for a Hugging Face parameter name, and whether its matrix is transposed."""
     simple = {
-        "shared.weight": ("token_embedder/embedding", False),
-        "lm_head.weight": ("decoder/logits_dense/kernel", True),
+        "shared.weight": (_EMBEDDING, False),
+        "lm_head.weight": (_OUTPUT, True),
         "encoder.final_layer_norm.weight": ("encoder/encoder_norm/scale", False),
         "decoder.final_layer_norm.weight": ("decoder/decoder_norm/scale", False),
     }
@@ -208,8 +252,8 @@ def t5x_path(name: str, where: pathlib.Path | str = "") -> tuple[str, bool]:
 def huggingface_name(path: str) -> tuple[str, bool]:
     """Hugging Face's name for a T5X parameter path, and whether its matrix is transposed."""
     simple = {
-        "token_embedder/embedding": ("shared.weight", False),
-        "decoder/logits_dense/kernel": ("lm_head.weight", True),
+        _EMBEDDING: ("shared.weight", False),
+        _OUTPUT: ("lm_head.weight", True),
         "encoder/encoder_norm/scale": ("encoder.final_layer_norm.weight", False),
         "decoder/decoder_norm/scale": ("decoder.final_layer_norm.weight", False),
     }

@@ -158,9 +158,67 @@ def test_published_configurations_are_understood(folder):
     )
 
 
-def test_absent_tying_means_tied_for_t5(folder):
-    edit_config(folder, tie_word_embeddings=..., feed_forward_proj="gated-gelu")
-    assert load_model(folder).config.logits_via_embedding is True
+def edit_head(folder, head):
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("lm_head.weight")
+    if head is not None:
+        tensors["lm_head.weight"] = head
+    save_file(tensors, folder / "model.safetensors")
+    return tensors["shared.weight"]
+
+
+FIVE = {"tie_word_embeddings": True, "transformers_version": "5.24.0"}
+UNDIVIDED = {**FIVE, "scale_decoder_outputs": False}
+
+
+@pytest.mark.parametrize(
+    "change, divided",
+    [
+        ({"tie_word_embeddings": ...}, True),
+        ({**FIVE, "scale_decoder_outputs": True}, True),
+        (UNDIVIDED, False),
+        ({**FIVE, "model_type": "mt5"}, False),
+        ({"model_type": "mt5", "tie_word_embeddings": True}, False),
+        (
+            {
+                "model_type": "mt5",
+                "tie_word_embeddings": True,
+                "transformers_version": "4.57.1",
+            },
+            True,
+        ),
+    ],
+)
+@pytest.mark.parametrize("saved", [False, True])
+def test_without_a_matrix_of_its_own_the_output_is_the_embedding(folder, change, divided, saved):
+    """T5 1.0's logits are divided by sqrt(d_model), those of later networks are not."""
+    shared = load_file(folder / "model.safetensors")["shared.weight"]
+    edit_head(folder, shared if saved else None)
+    edit_config(folder, **change)
+    model = load_model(folder)
+    assert model.config.logits_via_embedding is divided
+    kernel = flatten(model.params).get("decoder/logits_dense/kernel")
+    if divided:
+        assert kernel is None
+    else:
+        np.testing.assert_array_equal(kernel, shared.T)
+
+
+@pytest.mark.parametrize("change", [{}, UNDIVIDED, {**FIVE, "model_type": "mt5"}])
+def test_an_output_matrix_that_differs_is_kept(folder, tiny_params, change):
+    """transformers 5 says of every network that its embeddings are tied."""
+    edit_config(folder, **change)
+    model = load_model(folder)
+    assert model.config.logits_via_embedding is False
+    assert same(model.params, tiny_params)
+
+
+def test_an_output_matrix_that_was_lost_is_missed(folder):
+    edit_head(folder, None)
+    for model_type in ("t5", "mt5"):
+        edit_config(folder, model_type=model_type, tie_word_embeddings=False)
+        with pytest.raises(UserError, match=r"decoder/logits_dense/kernel \(8, 384\) is missing"):
+            load_model(folder)
 
 
 def test_second_names_of_the_embedding_are_ignored(folder, tiny_params):
