@@ -19,6 +19,7 @@ from kaft_promot.interop.model import Model
 from kaft_promot.interop.native import copy_vocabulary
 from kaft_promot.interop.tensors import read_safetensors, write_json, write_safetensors
 from kaft_promot.models import T5Config, flatten, unflatten, unstack_layers
+from kaft_promot.models.gradients import EPSILON
 
 _EMBEDDING, _OUTPUT = "token_embedder/embedding", "decoder/logits_dense/kernel"
 _MODEL_TYPES = ("t5", "mt5", "byt5")
@@ -135,6 +136,12 @@ def config_from_huggingface(fields: Fields) -> T5Config:
             f"{fields.path}: feed_forward_proj {projection!r} is not one of "
             f"{', '.join(_ACTIVATIONS)}"
         )
+    epsilon = fields.take("layer_norm_epsilon", "float", EPSILON)
+    if epsilon != EPSILON:
+        raise UserError(
+            f"{fields.path}: layer_norm_epsilon is {epsilon}; only networks with {EPSILON}, as all "
+            "published T5 have, can be read"
+        )
     layers = fields.take("num_layers", "int")
     return fields.network(
         vocab_size=fields.take("vocab_size", "int"),
@@ -214,7 +221,7 @@ def config_to_huggingface(config: T5Config) -> dict[str, Any]:
         "relative_attention_num_buckets": config.relative_attention_num_buckets,
         "relative_attention_max_distance": config.relative_attention_max_distance,
         "dropout_rate": config.dropout_rate,
-        "layer_norm_epsilon": 1e-6,
+        "layer_norm_epsilon": EPSILON,
         "is_encoder_decoder": True,
         "decoder_start_token_id": 0,
         "pad_token_id": 0,
