@@ -13,7 +13,7 @@ import importlib.resources
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import gin
 import sentencepiece
@@ -23,6 +23,7 @@ from kaft_promot.errors import UserError
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 _ModelProto = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]
+_SENTINEL = "▁<extra_id_{}>"
 # LoadFromSerializedProto is not thread-safe (SeqIO guards it in the same way).
 _LOADING = threading.Lock()
 
@@ -34,6 +35,7 @@ class Vocabulary(Protocol):
     pad_id: int
     eos_id: int
     unk_id: int
+    extra_ids: int  # sentinels behind what its file holds
 
     @property
     def vocab_size(self) -> int:
@@ -55,14 +57,17 @@ class SentencePieceVocabulary:
 
     `<extra_id_0>` is the last id, `<extra_id_1>` the one before it, and so on (T5's sentinels:
     Raffel et al., JMLR 2020, section 3.1.4). They are recognised in text at the start of a word.
-    Ids beyond the vocabulary, such as soft-prompt placeholders, decode like unknown (` ⁇ `).
+    mT5's file ends in its sentinels, in the same order; then none are added, and the attribute
+    `extra_ids` is 0. Ids beyond the vocabulary, such as soft-prompt placeholders, decode like
+    unknown (` ⁇ `).
 
     Args:
         path: a SentencePiece `.model` file with padding 0, end of sequence 1 and unknown 2.
-        extra_ids: how many sentinels to add.
+        extra_ids: how many sentinels to add to a file that has none.
 
     Raises:
-        UserError: the file is missing, is no SentencePiece model, or has other special ids.
+        UserError: the file is missing, is no SentencePiece model, has other special ids, or has
+            sentinels elsewhere than at its end.
     """
 
     pad_id, eos_id, unk_id = PAD_ID, EOS_ID, UNK_ID
@@ -84,17 +89,22 @@ class SentencePieceVocabulary:
             raise UserError(f"{self.path} is not a SentencePiece model") from e
         if not model.pieces:
             raise UserError(f"{self.path} is not a SentencePiece model: it has no pieces")
+        if self.extra_ids and _ends_in_sentinels(model, self.path):
+            self.extra_ids = 0
         for i in reversed(range(self.extra_ids)):
             model.pieces.add(
-                piece=f"▁<extra_id_{i}>",
+                piece=_SENTINEL.format(i),
                 score=0.0,
                 type=_ModelProto.SentencePiece.USER_DEFINED,
             )
         serialized = model.SerializeToString()
         self.digest = hashlib.sha256(serialized).hexdigest()
         self._processor = sentencepiece.SentencePieceProcessor()
-        with _LOADING:
-            self._processor.LoadFromSerializedProto(serialized)
+        try:
+            with _LOADING:
+                self._processor.LoadFromSerializedProto(serialized)
+        except RuntimeError as e:  # a piece that is there twice, for one
+            raise UserError(f"{self.path} is not a SentencePiece model: {e}") from e
         found = (self._processor.pad_id(), self._processor.eos_id(), self._processor.unk_id())
         if found != (PAD_ID, EOS_ID, UNK_ID):
             raise UserError(
@@ -121,6 +131,20 @@ class SentencePieceVocabulary:
 
     def __repr__(self) -> str:
         return f"SentencePieceVocabulary({self.path!r}, extra_ids={self.extra_ids})"
+
+
+def _ends_in_sentinels(model: Any, path: str) -> bool:
+    """Whether a SentencePiece model's last pieces are T5's sentinels; False if it has none."""
+    start = _SENTINEL.partition("{")[0]
+    found = [i for i, piece in enumerate(model.pieces) if piece.piece.startswith(start)]
+    names = [model.pieces[i].piece for i in found]
+    last = range(len(model.pieces) - len(found), len(model.pieces))
+    if found != list(last) or names != [_SENTINEL.format(i) for i in range(len(found))][::-1]:
+        raise UserError(
+            f"{path}: has sentinels ({names[0]} is id {found[0]}) that are not its last pieces "
+            "with <extra_id_0> at the end, as in T5's and mT5's vocabularies"
+        )
+    return bool(found)
 
 
 class ByteVocabulary:
@@ -172,7 +196,8 @@ def load_vocabulary(name_or_path: str | Path, extra_ids: int | None = None) -> V
 
     Args:
         name_or_path: `mini` (packaged with this library), `bytes`, or a SentencePiece model file.
-        extra_ids: number of sentinels; None for T5's 100, or ByT5's 125 with `bytes`.
+        extra_ids: number of sentinels to add, as in `SentencePieceVocabulary`; None for T5's 100,
+            or ByT5's 125 with `bytes`.
 
     Raises:
         UserError: see `SentencePieceVocabulary`.

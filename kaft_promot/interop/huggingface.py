@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kaft_promot.errors import UserError
+from kaft_promot.feeding.vocabulary import load_vocabulary
 from kaft_promot.interop.fields import Fields
 from kaft_promot.interop.model import Model
 from kaft_promot.interop.native import copy_vocabulary
@@ -92,7 +93,8 @@ def write_huggingface(
       The path of the written `model.safetensors`.
 
     Raises:
-      UserError: if Hugging Face's T5 has no place for something that the network has.
+      UserError: if Hugging Face's T5 has no place for something that the network has, or the
+        vocabulary cannot be read.
     """
     folder = pathlib.Path(folder)
     if config.prompt_rows:
@@ -103,13 +105,15 @@ def write_huggingface(
         name, transposed = huggingface_name(path)
         array = np.asarray(value, np.float32)
         tensors[name] = array.T if transposed else array
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = {"tokenizer_class": "T5Tokenizer", "extra_ids": 100}
-    if vocabulary == "bytes":
-        tokenizer = {"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125}
-    elif vocabulary is not None:
-        copy_vocabulary(vocabulary, folder, "spiece.model")
+    tokenizer: dict[str, Any] = {}
     if vocabulary is not None:
+        kind = "ByT5Tokenizer" if vocabulary == "bytes" else "T5Tokenizer"
+        extra_ids = load_vocabulary(vocabulary).extra_ids  # 0 where the file holds its sentinels
+        tokenizer = {"tokenizer_class": kind, "extra_ids": extra_ids}
+    folder.mkdir(parents=True, exist_ok=True)
+    if vocabulary is not None:
+        if vocabulary != "bytes":
+            copy_vocabulary(vocabulary, folder, "spiece.model")
         write_json(folder / "tokenizer_config.json", tokenizer)
     write_json(folder / "config.json", fields)
     # transformers 4 refuses every other format

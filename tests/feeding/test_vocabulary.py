@@ -17,6 +17,7 @@ from kaft_promot.feeding import (
     load_vocabulary,
     task_vocabulary,
 )
+from kaft_promot.feeding.vocabulary import vocabulary_path
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 WORDS = st.lists(
@@ -47,6 +48,70 @@ def test_t5_vocabulary_has_t5s_ids(model_file: str) -> None:
     assert vocabulary.encode("<extra_id_99>") == [32000]
     assert vocabulary.encode("Hello world") == [8774, 296]
     assert vocabulary.decode([8774, 296, 1, 8774, 0]) == "Hello world"
+
+
+def with_pieces(path: pathlib.Path, pieces: list[str]) -> str:
+    """mini's vocabulary with these behind it, written to `path`."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString(vocabulary_path("mini").read_bytes())
+    for piece in pieces:
+        model.pieces.add(piece=piece, score=0.0, type=model.SentencePiece.USER_DEFINED)
+    path.write_bytes(model.SerializeToString())
+    return str(path)
+
+
+@pytest.mark.parametrize("count", [100, 3])
+def test_sentinels_that_a_file_holds_are_not_added_again(tmp_path: pathlib.Path, count) -> None:
+    """mT5's file ends in 100 of them."""
+    names = [f"▁<extra_id_{i}>" for i in reversed(range(count))]
+    path = with_pieces(tmp_path / "spiece.model", names)
+    vocabulary, plain = load_vocabulary(path), load_vocabulary("mini", extra_ids=0)
+    assert (plain.extra_ids, load_vocabulary("mini").extra_ids) == (0, 100)
+    assert vocabulary.extra_ids == 0
+    assert vocabulary.vocab_size == plain.vocab_size + count
+    assert vocabulary.encode("<extra_id_0>") == [vocabulary.vocab_size - 1]
+    assert vocabulary.encode("<extra_id_2>") == [vocabulary.vocab_size - 3]
+    twin = pickle.loads(pickle.dumps(vocabulary))
+    assert (twin.digest, twin.extra_ids) == (vocabulary.digest, 0)
+    if count == 100:
+        assert vocabulary.digest == load_vocabulary("mini").digest  # the same ids
+
+
+def test_a_task_has_the_sentinels_that_a_file_holds(tmp_path: pathlib.Path) -> None:
+    pytest.importorskip("seqio")
+    from kaft_promot.feeding.seqio_vocabulary import TaskVocabulary
+
+    names = [f"▁<extra_id_{i}>" for i in reversed(range(100))]
+    path = with_pieces(tmp_path / "spiece.model", names)
+    vocabulary, text = TaskVocabulary(path), "where is <extra_id_1> ?"
+    assert vocabulary.extra_ids == 0
+    assert vocabulary.vocab_size == vocabulary.delegate.vocab_size == 4096
+    assert vocabulary.encode(text) == load_vocabulary(path).encode(text)
+    assert vocabulary.encode_tf(text).numpy().tolist() == vocabulary.encode(text)
+
+
+@pytest.mark.parametrize(
+    "pieces, place",
+    [
+        (["▁<extra_id_0>", "▁<extra_id_1>"], "▁<extra_id_0> is id 3996"),
+        (["▁<extra_id_5>"], "▁<extra_id_5> is id 3996"),
+        (["▁<extra_id_0>", "▁<after>"], "▁<extra_id_0> is id 3996"),
+    ],
+)
+def test_sentinels_elsewhere_in_a_file_are_refused(
+    tmp_path: pathlib.Path, pieces: list[str], place: str
+) -> None:
+    path = with_pieces(tmp_path / "spiece.model", pieces)
+    with pytest.raises(UserError, match=rf"^{path}: has sentinels \({place}\) that are not its la"):
+        load_vocabulary(path)
+    assert load_vocabulary(path, extra_ids=0).vocab_size == 3996 + len(pieces)
+
+
+def test_a_piece_that_is_there_twice_is_one_clear_line(tmp_path: pathlib.Path) -> None:
+    path = with_pieces(tmp_path / "spiece.model", ["▁<a>", "▁<a>"])
+    with pytest.raises(UserError, match="is not a SentencePiece model: .*▁<a> is already defined"):
+        load_vocabulary(path)
 
 
 @QUICK

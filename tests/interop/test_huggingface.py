@@ -12,7 +12,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from kaft_promot.errors import UserError
-from kaft_promot.interop import export_model, load_model, write_native
+from kaft_promot.feeding.vocabulary import vocabulary_path
+from kaft_promot.interop import export_model, load_model, run_vocabulary, write_native
 from kaft_promot.interop.huggingface import huggingface_name, t5x_path, write_huggingface
 from kaft_promot.interop.tensors import read_metadata
 from kaft_promot.models import T5Config, abstract_params, flatten
@@ -308,6 +309,21 @@ def test_what_hugging_face_cannot_hold_is_refused(
     with pytest.raises(UserError, match="mlp_activations"):
         write_huggingface(tmp_path / "a", tiny_params, odd)
     assert not (tmp_path / "a").exists()
+
+
+def test_the_tokenizer_adds_only_sentinels_that_its_file_lacks(tmp_path):
+    """T5's file has none, mT5's all."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = sentencepiece_model_pb2.ModelProto.FromString(vocabulary_path("mini").read_bytes())
+    for i in reversed(range(100)):
+        model.pieces.add(piece=f"▁<extra_id_{i}>", type=model.SentencePiece.USER_DEFINED)
+    (tmp_path / "mt5.model").write_bytes(model.SerializeToString())
+    for vocabulary, added in ((None, 100), (str(tmp_path / "mt5.model"), 0)):
+        export_model("mini", tmp_path / "out", "huggingface", vocabulary)
+        tokenizer = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+        assert tokenizer == {"tokenizer_class": "T5Tokenizer", "extra_ids": added}
+        assert run_vocabulary(tmp_path / "out") == str(tmp_path / "out" / "spiece.model")
 
 
 def test_export_there_and_back(tmp_path, tiny_config: T5Config, tiny_params):
