@@ -20,6 +20,19 @@ def find_checkpoint(path: str | os.PathLike) -> pathlib.Path:
     return found
 
 
+def folder_of(path: str | os.PathLike) -> pathlib.Path:
+    """The folder in which a checkpoint's other files lie: of one of a run's steps, its MODEL_DIR.
+
+    Args:
+      path: of a checkpoint's file or folder; nothing needs to be there.
+    """
+    path = pathlib.Path(path).expanduser()
+    if path.suffix == ".safetensors":
+        return path.parent
+    is_step = path.parent.name == "checkpoints" and (path.name.isdigit() or path.name == "best")
+    return path.parent.parent if is_step else path
+
+
 def resolve_best(path: str | os.PathLike) -> pathlib.Path:
     """The path with `checkpoints/best` replaced by the step that the run measured as best.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from kaft_promot.errors import UserError
 from kaft_promot.interop.checkpoint import load_model
-from kaft_promot.interop.export import check_target
+from kaft_promot.interop.export import check_target, remove_additions
 from kaft_promot.interop.native import write_native
 from kaft_promot.interop.vocabulary import choose_vocabulary
 from kaft_promot.models import T5Config, abstract_params, flatten, remove_prompts
@@ -23,6 +23,8 @@ def interpolate(
     base: str | os.PathLike, tuned: str | os.PathLike, weight: float, folder: str | os.PathLike
 ) -> pathlib.Path:
     """Writes `(1 - weight) * base + weight * tuned` as a checkpoint; soft prompts are left out.
+
+    Prompt and LoRA files of an earlier model in `folder` are removed.
 
     Args:
       base: what `load_model` reads, such as the pretrained checkpoint.
@@ -58,7 +60,9 @@ def interpolate(
     def between(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.float32(1.0 - weight) * x + np.float32(weight) * y
 
-    return write_native(folder, jax.tree.map(between, first, second), other, vocabulary)
+    written = write_native(folder, jax.tree.map(between, first, second), other, vocabulary)
+    remove_additions(folder)
+    return written
 
 
 def _config(config: T5Config | None) -> T5Config:

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from kaft_promot.errors import UserError
-from kaft_promot.interop.best import resolve_best
+from kaft_promot.interop.best import folder_of, resolve_best
 from kaft_promot.interop.tensors import read_metadata, read_safetensors, write_safetensors
 from kaft_promot.models import Params, flatten, stack_layers, unflatten, unstack_layers
 from kaft_promot.models.lora import LORA_A, LORA_B, lora_of
@@ -199,17 +199,12 @@ def check_not_merged(lora: LoraWeights, checkpoint_path: str | os.PathLike | Non
     """
     if checkpoint_path is None or not lora.merged:
         return
-    folders = {_run_folder(pathlib.Path(p).expanduser()) for p in (checkpoint_path, lora.origin)}
+    folders = {folder_of(p).resolve() for p in (checkpoint_path, lora.origin)}
     if len(folders) == 1:
         raise UserError(
             f"{checkpoint_path} has the additions of {lora.origin} in it already; leave the LoRA "
             f"out, or start from the checkpoint that it was tuned on ({lora.base_checkpoint})"
         )
-
-
-def _run_folder(path: pathlib.Path) -> pathlib.Path:
-    path = path.parent if path.suffix == ".safetensors" else path
-    return (path.parent.parent if path.parent.name == "checkpoints" else path).resolve()
 
 
 def _read_file(path: pathlib.Path) -> LoraWeights:
