@@ -62,8 +62,8 @@ def resolve_best(path: str | os.PathLike) -> pathlib.Path:
         checkpoints.close()
     if best is None:
         raise UserError(
-            f"{path}: none of the run's checkpoints (steps {', '.join(map(str, steps))}) has the "
-            f"metric {monitored['metric_name_to_monitor']!r} by which it chooses the best; let it "
-            "go on, or name a step"
+            f"{path}: none of the run's checkpoints (steps {', '.join(map(str, steps))}) has a "
+            f"number for the metric {monitored['metric_name_to_monitor']!r} by which it chooses "
+            "the best; let it go on, or name a step"
         )
     return path.with_name(str(best))

@@ -140,9 +140,14 @@ class Checkpoints:
             raise UserError(f"{self.directory}: {error.strerror or error}") from None
 
     def _monitored(self, metrics: Mapping[str, float]) -> float:
-        """The value that ranks a checkpoint; one saved off schedule, without it, ranks last."""
+        """The value that ranks a checkpoint; what was not measured, or is NaN, ranks last.
+
+        Checkpoints saved off schedule are not measured. NaN is neither above nor below another
+        value: in Orbax's sorting it would hide the best.
+        """
+        value = metrics.get(self.config.metric_name_to_monitor or "", math.nan)
         worst = -math.inf if self.config.metric_mode == "max" else math.inf
-        return metrics.get(self.config.metric_name_to_monitor or "", worst)
+        return worst if math.isnan(value) else value
 
     def steps(self) -> list[int]:
         """The steps that have a complete checkpoint, in order."""
@@ -154,13 +159,13 @@ class Checkpoints:
         return steps[-1] if steps else None
 
     def best_step(self) -> int | None:
-        """The kept step with the best value of the monitored metric, None if none has it."""
-        name = self.config.metric_name_to_monitor
+        """The kept step with the best value of the monitored metric, None if none has a number."""
+        name = self.config.metric_name_to_monitor or ""
         values = {}
         for step in self.steps():
-            metrics = self._manager.metrics(step)
-            if metrics and name in metrics:
-                values[step] = metrics[name]
+            value = (self._manager.metrics(step) or {}).get(name, math.nan)
+            if not math.isnan(value):
+                values[step] = value
         if not values:
             return None
         choose = max if self.config.metric_mode == "max" else min

@@ -174,6 +174,31 @@ def test_checkpoints_keep_the_latest_and_the_best(tmp_path, base):
     assert [row["step"] for row in rows if "target" in row] == list(scores)
 
 
+def kept_and_best(model_dir, base, values, **config):
+    """What a run keeps that measures `values` (by step) as `name`; and which it calls the best."""
+    config = CheckpointConfig(period=1, keep=1, **config)
+    name = config.metric_name_to_monitor
+    hook = Hook(function=lambda step, params: {name: values[step]}, period=1)
+    run(model_dir, len(values), initial_params=base, hooks=[hook], checkpoint_cfg=config)
+    checkpoints = Checkpoints(model_dir, config, read_only=True)
+    found = checkpoints.steps(), checkpoints.best_step()
+    checkpoints.close()
+    return found
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_a_measurement_that_is_no_number_is_worse_than_any(tmp_path, base, mode):
+    nan, sign = float("nan"), 1 if mode == "max" else -1
+    config = {"metric_name_to_monitor": "target", "metric_mode": mode}
+    for number, (values, best) in enumerate(
+        [((0.5, 0.9, nan, 0.3, 0.4, 0.2), 2), ((nan, 0.1, 0.3, nan), 3), ((0.1, nan), 1)]
+    ):
+        measured = {step: sign * value for step, value in enumerate(values, start=1)}
+        found = kept_and_best(tmp_path / str(number), base, measured, **config)
+        assert found == (sorted({best, len(values)}), best)
+    assert kept_and_best(tmp_path / "none", base, {1: nan, 2: nan}, **config)[1] is None
+
+
 def test_a_monitored_metric_that_nothing_measures_is_a_user_error(tmp_path, base):
     config = CheckpointConfig(period=2, metric_name_to_monitor="eval/bleu")
     with pytest.raises(UserError, match="eval/bleu.*measures eval/loss and eval/accuracy alone"):
