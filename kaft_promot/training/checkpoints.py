@@ -36,7 +36,8 @@ class CheckpointConfig:
       keep: how many of the latest are kept (None: all).
       metric_name_to_monitor: also keep the checkpoint with the best value of this metric, such as
         `eval/accuracy` (None: do not).
-      metric_mode: 'max' or 'min'.
+      metric_mode: 'max' or 'min', whichever of its values is the best; None for 'min' if the
+        metric's name ends in `loss`, as `eval/loss` does, and else for 'max'.
 
     Raises:
       UserError: for a value that makes no sense.
@@ -45,17 +46,25 @@ class CheckpointConfig:
     period: int = 1000
     keep: int | None = 2
     metric_name_to_monitor: str | None = None
-    metric_mode: str = "max"
+    metric_mode: str | None = None
 
     def __post_init__(self) -> None:
         if self.period < 1:
             raise UserError(f"CheckpointConfig.period = {self.period}: must be at least 1")
         if self.keep is not None and self.keep < 1:
             raise UserError(f"CheckpointConfig.keep = {self.keep}: must be at least 1, or None")
-        if self.metric_mode not in ("max", "min"):
+        if self.metric_mode not in ("max", "min", None):
             raise UserError(
-                f"CheckpointConfig.metric_mode = {self.metric_mode!r}: choose 'max' or 'min'"
+                f"CheckpointConfig.metric_mode = {self.metric_mode!r}: choose 'max' or 'min', or "
+                "None for 'min' where the metric's name ends in loss, else for 'max'"
             )
+
+    @property
+    def mode(self) -> str:
+        """`metric_mode`, or what None stands for."""
+        if self.metric_mode is not None:
+            return self.metric_mode
+        return "min" if (self.metric_name_to_monitor or "").endswith("loss") else "max"
 
     def check_monitored(self, eval_period: int | None, total_steps: int, others: bool) -> None:
         """Refuses a metric to monitor that checkpoints would not have.
@@ -112,7 +121,7 @@ class Checkpoints:
             keep.append(
                 policies.BestN(
                     get_metric_fn=self._monitored,
-                    reverse=config.metric_mode == "min",
+                    reverse=config.mode == "min",
                     n=1,
                     keep_checkpoints_without_metrics=False,
                 )
@@ -146,7 +155,7 @@ class Checkpoints:
         value: in Orbax's sorting it would hide the best.
         """
         value = metrics.get(self.config.metric_name_to_monitor or "", math.nan)
-        worst = -math.inf if self.config.metric_mode == "max" else math.inf
+        worst = -math.inf if self.config.mode == "max" else math.inf
         return worst if math.isnan(value) else value
 
     def steps(self) -> list[int]:
@@ -168,7 +177,7 @@ class Checkpoints:
                 values[step] = value
         if not values:
             return None
-        choose = max if self.config.metric_mode == "max" else min
+        choose = max if self.config.mode == "max" else min
         return choose(values, key=lambda step: values[step])
 
     def check_measured(self, step: int, metrics: Mapping[str, float]) -> None:

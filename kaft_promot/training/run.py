@@ -46,8 +46,8 @@ class Run:
             "stage": dataclasses.asdict(stage),
             "vocabulary": vocabulary,
             "monitored": {
-                name: getattr(checkpoint_cfg, name)
-                for name in ("metric_name_to_monitor", "metric_mode")
+                "metric_name_to_monitor": checkpoint_cfg.metric_name_to_monitor,
+                "metric_mode": checkpoint_cfg.mode,
             },
         }
         if self._dir is None:

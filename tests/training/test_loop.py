@@ -12,6 +12,7 @@ from training_tiny import CONFIG, batch, batches, numpy_params
 
 from kaft_promot.errors import UserError
 from kaft_promot.interop import load_params, write_native
+from kaft_promot.interop.best import resolve_best
 from kaft_promot.models import abstract_params, flatten
 from kaft_promot.training import (
     Adafactor,
@@ -197,6 +198,25 @@ def test_a_measurement_that_is_no_number_is_worse_than_any(tmp_path, base, mode)
         found = kept_and_best(tmp_path / str(number), base, measured, **config)
         assert found == (sorted({best, len(values)}), best)
     assert kept_and_best(tmp_path / "none", base, {1: nan, 2: nan}, **config)[1] is None
+
+
+def test_the_best_loss_is_the_least_unless_said_otherwise(tmp_path, base):
+    for name, mode, best in (
+        ("eval_set/loss", None, 2),
+        ("score", None, 3),
+        ("loss_free", None, 3),
+        ("loss", "max", 3),
+        ("score", "min", 2),
+    ):
+        folder, config = tmp_path / f"{name.replace('/', '_')}_{mode}", {}
+        if mode is not None:
+            config = {"metric_mode": mode}
+        values = {1: 0.5, 2: 0.1, 3: 0.9, 4: 0.3}
+        found = kept_and_best(folder, base, values, metric_name_to_monitor=name, **config)
+        assert found == ([best, 4], best), name
+        assert resolve_best(folder / "checkpoints" / "best").name == str(best)
+    with pytest.raises(UserError, match="metric_mode = 'least': choose 'max' or 'min'"):
+        CheckpointConfig(metric_mode="least")
 
 
 def test_a_monitored_metric_that_nothing_measures_is_a_user_error(tmp_path, base):
