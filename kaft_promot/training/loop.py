@@ -208,7 +208,7 @@ def train(
                 measured |= evaluate(state)
             for hook in hooks:
                 if last or step % hook.period == 0:
-                    measured |= hook.function(step, state.params) or {}
+                    measured |= hook.measure(step, state.params)
             row |= measured
             if row:
                 run.write(step, row)

@@ -6,6 +6,7 @@ import json
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from training_tiny import CONFIG, batch, batches, numpy_params
@@ -230,6 +231,25 @@ def test_a_monitored_metric_that_nothing_measures_is_a_user_error(tmp_path, base
     saved = Checkpoints(tmp_path, config, read_only=True)
     assert saved.steps() == [2]  # what was trained is not lost
     saved.close()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, jnp.float32, jnp.bfloat16])
+def test_hooks_may_measure_in_any_kind_of_number(tmp_path, base, kind):
+    config = CheckpointConfig(period=2, keep=1, metric_name_to_monitor="target")
+    hook = Hook(function=lambda step, params: {"target": kind(8 - step)}, period=2)
+    run(tmp_path, 4, initial_params=base, hooks=[hook], checkpoint_cfg=config)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["target"] for row in rows if "target" in row] == [6.0, 4.0]
+    checkpoints = Checkpoints(tmp_path, config, read_only=True)
+    assert checkpoints.best_step() == 2
+    checkpoints.close()
+
+
+def test_what_a_hook_measures_must_be_numbers(tmp_path, base):
+    for value in ("much", None, np.zeros(2), {"a": 1.0}):
+        hook = Hook(function=lambda step, params, value=value: {"target": value}, period=2)
+        with pytest.raises(UserError, match="a Hook measured 'target' = .* at step 2: give a num"):
+            run(None, 4, initial_params=base, hooks=[hook])
 
 
 def test_evaluation_counts_every_real_token_once(tmp_path, base):
