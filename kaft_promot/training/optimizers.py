@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from kaft_promot.errors import UserError
 from kaft_promot.models import flatten, unflatten
 from kaft_promot.training.schedules import Schedule
 
@@ -37,6 +38,12 @@ def learning_rate_at(optimizer: Optimizer, step: jax.Array) -> jax.Array:
     return rate(step) if callable(rate) else jnp.float32(rate)
 
 
+def check_clipping(name: str, threshold: float) -> None:
+    """Raises UserError unless `threshold`, of the setting `name`, is above 0."""
+    if not threshold > 0:
+        raise UserError(f"{name} = {threshold}: must be above 0, or None for no clipping")
+
+
 @gin.configurable
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Adafactor:
@@ -52,13 +59,17 @@ class Adafactor:
       factored: whether to factor the second moments of matrices.
       multiply_by_parameter_scale: whether steps are relative to the parameter's size.
       beta1: momentum (None: none, no memory).
-      decay_rate: exponent of the second moments' decay.
-      step_offset: the step from which the second moments count anew.
-      clipping_threshold: largest root mean square of an update (None: no clipping).
+      decay_rate: exponent of the second moments' decay, above 0.
+      step_offset: taken from the step in that decay, at most 0. T5X sets it to the pre-training's
+        last step, from which it counts on; a run here counts from its own start.
+      clipping_threshold: largest root mean square of an update, above 0 (None: no clipping).
       weight_decay_rate: share of a parameter taken away a step (None: none).
       min_dim_size_to_factor: a matrix with a smaller side is not factored.
       epsilon1: added to squared gradients.
       epsilon2: smallest parameter scale.
+
+    Raises:
+      UserError: for a value that makes no sense.
     """
 
     learning_rate: float | Schedule = 1e-3
@@ -72,6 +83,17 @@ class Adafactor:
     min_dim_size_to_factor: int = 128
     epsilon1: float = 1e-30
     epsilon2: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not self.decay_rate > 0:
+            raise UserError(f"Adafactor.decay_rate = {self.decay_rate}: must be above 0")
+        if self.step_offset > 0:
+            raise UserError(
+                f"Adafactor.step_offset = {self.step_offset}: leave it out; unlike in T5X a run "
+                "counts its steps from its own start, before which the decay is not defined"
+            )
+        if self.clipping_threshold is not None:
+            check_clipping("Adafactor.clipping_threshold", self.clipping_threshold)
 
     def make(self, axes: Mapping[str, Any]) -> optax.GradientTransformation:
         """See `Optimizer.make`. Layers stacked along axis 0 are updated as if they were apart."""

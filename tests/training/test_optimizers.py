@@ -48,6 +48,21 @@ def test_adafactor_equals_the_algorithm_by_hand(shape):
     np.testing.assert_allclose(params["w"], want, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"decay_rate": 0.0}, "Adafactor.decay_rate = 0.0: must be above 0"),
+        ({"decay_rate": -0.8}, "Adafactor.decay_rate = -0.8: must be above 0"),
+        ({"step_offset": 1000}, "Adafactor.step_offset = 1000: .*counts its steps from its own"),
+        ({"clipping_threshold": 0.0}, "Adafactor.clipping_threshold = 0.0: .*None for no clipp"),
+        ({"clipping_threshold": -1.0}, "Adafactor.clipping_threshold = -1.0: must be above 0"),
+    ],
+)
+def test_adafactor_refuses_what_makes_no_sense(settings, message):
+    with pytest.raises(UserError, match=message):
+        Adafactor(**settings)
+
+
 def test_adafactor_factors_matrices_only():
     axes = {"matrix": ("embed", "mlp"), "small": ("heads", "relpos_buckets"), "norm": ("embed",)}
     params = {"matrix": jnp.ones((6, 8)), "small": jnp.ones((2, 8)), "norm": jnp.ones(6)}
