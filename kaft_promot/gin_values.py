@@ -38,6 +38,7 @@ _RANGES: Mapping[str, tuple[float | None, float | None]] = {
     "train.random_seed": (0, 2**32),
     "train.stats_period": (1, None),
     "train.total_steps": (1, None),
+    "train.z_loss": (0, None),
 }
 _PACKAGE = "kaft_promot"  # whose annotations are promises
 # Annotations whose values no gin file writes down: they come by reference only.

@@ -241,6 +241,7 @@ def rooms():
         ("EVAL_PERIOD='a'", "train.eval_period must be a whole number of at least 1", "=1000"),
         ("EVAL_STEPS=0", "train.eval_steps must be a whole number of at least 1, or None", "=100"),
         ("SAVING_PERIOD=-1", "CheckpointConfig.period must be a whole number", "=1000"),
+        ("Z_LOSS=-1", "train.z_loss must be a number of at least 0", "=0.0001"),
         ("DROPOUT_RATE=1.5", "train.dropout_rate must be a number from 0 to below 1", "=0.1"),
         ("RANDOM_SEED=0.5", "train.random_seed must be a whole number from 0", "=0"),
         ("USE_CACHED_TASKS='no'", "DatasetConfig.use_cached must be True or False", "=False"),

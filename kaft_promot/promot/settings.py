@@ -15,7 +15,7 @@ from kaft_promot.models import T5Config
 from kaft_promot.promot import arms as arms_lib
 from kaft_promot.promot.arms import BASE
 from kaft_promot.training import Lora
-from kaft_promot.training.optimizers import Optimizer
+from kaft_promot.training.optimizers import Optimizer, check_clipping
 
 
 def _is_count(value: Any) -> bool:
@@ -136,6 +136,8 @@ class Promot:
                 f"Promot.curve_examples = {limits!r}: give a number of target examples and of "
                 "queries a task, such as {'target': 200, 'queries': 20}"
             )
+        if self.global_norm_clip_threshold is not None:
+            check_clipping("Promot.global_norm_clip_threshold", self.global_norm_clip_threshold)
         if self.select not in ("last", "best"):
             raise UserError(f"Promot.select = {self.select!r}: choose 'last' or 'best'")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):

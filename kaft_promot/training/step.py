@@ -24,7 +24,7 @@ from kaft_promot.training.losses import (
     smoothed_cross_entropy,
     weights_and_normalizer,
 )
-from kaft_promot.training.optimizers import Optimizer, learning_rate_at
+from kaft_promot.training.optimizers import Optimizer, check_clipping, learning_rate_at
 from kaft_promot.training.stages import merge
 from kaft_promot.training.state import TrainState, model_features
 
@@ -49,11 +49,12 @@ def make_train_step(
       config: the network.
       optimizer: see `optimizers`.
       label_smoothing: share of a target's probability spread over the other tokens.
-      z_loss: coefficient of log(Z)^2.
+      z_loss: coefficient of log(Z)^2, at least 0.
       loss_normalizing_factor: see `losses.weights_and_normalizer`.
       num_microbatches: parts that a batch is computed in, one after the other, to save memory; the
         result is that of the whole batch.
-      global_norm_clip_threshold: largest norm of all gradients together (None: no clipping).
+      global_norm_clip_threshold: largest norm of all gradients together, above 0 (None: no
+        clipping).
 
     Returns:
       The step. Metrics are float32 scalars: `loss` (nats per real target token, z-loss and
@@ -66,6 +67,10 @@ def make_train_step(
     check_normalizing_factor(loss_normalizing_factor)
     if not 0.0 <= label_smoothing < 1.0:
         raise UserError(f"label_smoothing = {label_smoothing}: must be in [0, 1)")
+    if not z_loss >= 0.0:
+        raise UserError(f"z_loss = {z_loss}: must be at least 0, which is none")
+    if global_norm_clip_threshold is not None:
+        check_clipping("global_norm_clip_threshold", global_norm_clip_threshold)
     if num_microbatches < 1:
         raise UserError(f"num_microbatches = {num_microbatches}: must be at least 1")
 

@@ -79,6 +79,7 @@ def test_the_reported_step_is_the_last_or_the_first_with_the_best_target_score()
         ({"prompt_length": 0}, "Promot.prompt_length = 0: must be at least 1"),
         ({"curve_examples": {"target": 4}}, "Promot.curve_examples = .*'queries': 20"),
         ({"curve_examples": {"target": 4, "queries": 0}}, "Promot.curve_examples"),
+        ({"global_norm_clip_threshold": 0}, "Promot.global_norm_clip_threshold = 0: .*above 0"),
     ],
 )
 def test_impossible_settings_are_refused(fields, message):

@@ -125,6 +125,21 @@ def test_clipping_bounds_the_update(params):
     assert moves[0.5] == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"global_norm_clip_threshold": 0.0}, "global_norm_clip_threshold = 0.0: .*None for no cl"),
+        ({"global_norm_clip_threshold": -1.0}, "global_norm_clip_threshold = -1.0: .*above 0"),
+        ({"global_norm_clip_threshold": float("nan")}, "global_norm_clip_threshold = nan"),
+        ({"z_loss": -1.0}, "z_loss = -1.0: must be at least 0"),
+    ],
+)
+def test_settings_that_freeze_or_climb_are_refused(arguments, message):
+    """A threshold of 0 would stop every update, a negative one or z-loss would climb."""
+    with pytest.raises(UserError, match=message):
+        make_train_step(CONFIG, OPTIMIZER, **arguments)
+
+
 def test_prompt_stage_changes_the_prompt_alone(prompted):
     state = new_state(prompted, PROMPT)
     assert list(flatten(state.trainable)) == ["encoder/prompt/prompt/prompt"]
