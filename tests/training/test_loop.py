@@ -1,4 +1,4 @@
-"""The loop: run directories, resuming, evaluation, hooks, and what users get wrong."""
+"""The loop: run directories, resuming, and what users get wrong."""
 
 import dataclasses
 import itertools
@@ -6,56 +6,20 @@ import json
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from training_tiny import CONFIG, batch, batches, numpy_params
+from training_tiny import CONFIG, assert_same, batch, batches, numpy_params, run
 
 from kaft_promot.errors import UserError
 from kaft_promot.interop import load_params, write_native
-from kaft_promot.interop.best import resolve_best
-from kaft_promot.models import abstract_params, flatten
+from kaft_promot.models import flatten
 from kaft_promot.training import (
-    Adafactor,
     AdamW,
-    CheckpointConfig,
     Checkpoints,
-    Hook,
     Stage,
-    load_run,
     read_metrics,
-    train,
 )
-from kaft_promot.training.feed import check_ids
 from kaft_promot.training.metrics import MetricWriter
-
-OPTIMIZER = Adafactor(learning_rate=0.1)
-
-
-@pytest.fixture(scope="module")
-def base():
-    return numpy_params(CONFIG)
-
-
-def run(model_dir, total_steps, **arguments):
-    arguments = {
-        "model_config": CONFIG,
-        "train_dataset_cfg": batches,
-        "optimizer": OPTIMIZER,
-        "stats_period": 4,
-        "checkpoint_cfg": CheckpointConfig(period=5),
-        "tensorboard": False,
-        "progress": False,
-        **arguments,
-    }
-    return train(model_dir=model_dir, total_steps=total_steps, **arguments)
-
-
-def assert_same(first, second):
-    first, second = flatten(first), flatten(second)
-    assert first.keys() == second.keys()
-    for path, value in first.items():
-        np.testing.assert_array_equal(value, second[path], err_msg=path)
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(tmp_path, base):
@@ -162,118 +126,6 @@ def test_a_finished_run_returns_its_parameters_without_training(tmp_path, base):
     assert_same(params, again)
 
 
-def test_checkpoints_keep_the_latest_and_the_best(tmp_path, base):
-    scores = {5: 0.1, 10: 0.9, 15: 0.3, 20: 0.2, 25: 0.4}
-    hook = Hook(function=lambda step, params: {"target": scores[step]}, period=5)
-    config = CheckpointConfig(period=5, keep=1, metric_name_to_monitor="target")
-    for total, kept in ((20, [10, 20]), (25, [10, 25])):
-        run(tmp_path, total, initial_params=base, hooks=[hook], checkpoint_cfg=config)
-        checkpoints = Checkpoints(tmp_path, config, read_only=True)
-        assert checkpoints.steps() == kept
-        assert checkpoints.best_step() == 10
-        checkpoints.close()
-    rows = read_metrics(tmp_path / "metrics.jsonl")
-    assert [row["step"] for row in rows if "target" in row] == list(scores)
-
-
-def kept_and_best(model_dir, base, values, **config):
-    """What a run keeps that measures `values` (by step) as `name`; and which it calls the best."""
-    config = CheckpointConfig(period=1, keep=1, **config)
-    name = config.metric_name_to_monitor
-    hook = Hook(function=lambda step, params: {name: values[step]}, period=1)
-    run(model_dir, len(values), initial_params=base, hooks=[hook], checkpoint_cfg=config)
-    checkpoints = Checkpoints(model_dir, config, read_only=True)
-    found = checkpoints.steps(), checkpoints.best_step()
-    checkpoints.close()
-    return found
-
-
-@pytest.mark.parametrize("mode", ["max", "min"])
-def test_a_measurement_that_is_no_number_is_worse_than_any(tmp_path, base, mode):
-    nan, sign = float("nan"), 1 if mode == "max" else -1
-    config = {"metric_name_to_monitor": "target", "metric_mode": mode}
-    for number, (values, best) in enumerate(
-        [((0.5, 0.9, nan, 0.3, 0.4, 0.2), 2), ((nan, 0.1, 0.3, nan), 3), ((0.1, nan), 1)]
-    ):
-        measured = {step: sign * value for step, value in enumerate(values, start=1)}
-        found = kept_and_best(tmp_path / str(number), base, measured, **config)
-        assert found == (sorted({best, len(values)}), best)
-    assert kept_and_best(tmp_path / "none", base, {1: nan, 2: nan}, **config)[1] is None
-
-
-def test_the_best_loss_is_the_least_unless_said_otherwise(tmp_path, base):
-    for name, mode, best in (
-        ("eval_set/loss", None, 2),
-        ("score", None, 3),
-        ("loss_free", None, 3),
-        ("loss", "max", 3),
-        ("score", "min", 2),
-    ):
-        folder, config = tmp_path / f"{name.replace('/', '_')}_{mode}", {}
-        if mode is not None:
-            config = {"metric_mode": mode}
-        values = {1: 0.5, 2: 0.1, 3: 0.9, 4: 0.3}
-        found = kept_and_best(folder, base, values, metric_name_to_monitor=name, **config)
-        assert found == ([best, 4], best), name
-        assert resolve_best(folder / "checkpoints" / "best").name == str(best)
-    with pytest.raises(UserError, match="metric_mode = 'least': choose 'max' or 'min'"):
-        CheckpointConfig(metric_mode="least")
-
-
-def test_a_monitored_metric_that_nothing_measures_is_a_user_error(tmp_path, base):
-    config = CheckpointConfig(period=2, metric_name_to_monitor="eval/bleu")
-    with pytest.raises(UserError, match="eval/bleu.*measures eval/loss and eval/accuracy alone"):
-        run(tmp_path, 4, initial_params=base, checkpoint_cfg=config)
-    assert not (tmp_path / "checkpoints").exists()
-    hook = Hook(function=lambda step, params: {"else": 1.0}, period=2)
-    with pytest.raises(UserError, match="eval/bleu.*step 2"):
-        run(tmp_path, 4, initial_params=base, checkpoint_cfg=config, hooks=[hook])
-    saved = Checkpoints(tmp_path, config, read_only=True)
-    assert saved.steps() == [2]  # what was trained is not lost
-    saved.close()
-
-
-@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, jnp.float32, jnp.bfloat16])
-def test_hooks_may_measure_in_any_kind_of_number(tmp_path, base, kind):
-    config = CheckpointConfig(period=2, keep=1, metric_name_to_monitor="target")
-    hook = Hook(function=lambda step, params: {"target": kind(8 - step)}, period=2)
-    run(tmp_path, 4, initial_params=base, hooks=[hook], checkpoint_cfg=config)
-    rows = read_metrics(tmp_path / "metrics.jsonl")
-    assert [row["target"] for row in rows if "target" in row] == [6.0, 4.0]
-    checkpoints = Checkpoints(tmp_path, config, read_only=True)
-    assert checkpoints.best_step() == 2
-    checkpoints.close()
-
-
-def test_what_a_hook_measures_must_be_numbers(tmp_path, base):
-    for value in ("much", None, np.zeros(2), {"a": 1.0}):
-        hook = Hook(function=lambda step, params, value=value: {"target": value}, period=2)
-        with pytest.raises(UserError, match="a Hook measured 'target' = .* at step 2: give a num"):
-            run(None, 4, initial_params=base, hooks=[hook])
-
-
-def test_evaluation_counts_every_real_token_once(tmp_path, base):
-    short = {name: x[:3] for name, x in batch(seed=1).items()}
-    run(
-        tmp_path,
-        3,
-        initial_params=base,
-        optimizer=AdamW(learning_rate=0.0),
-        train_eval_dataset_cfg=[batch(seed=0), short],
-        eval_period=2,
-    )
-    rows = read_metrics(tmp_path / "metrics.jsonl")
-    assert [row["step"] for row in rows] == [2, 3]
-    first, second = rows
-    assert first["eval/loss"] == second["eval/loss"]
-    joined = {n: np.concatenate([batch(seed=0)[n], x]) for n, x in short.items()}
-    from kaft_promot.training import make_eval_step
-
-    sums = make_eval_step(CONFIG)(base, joined)
-    assert first["eval/loss"] == pytest.approx(float(sums["loss"] / sums["weights"]), rel=1e-5)
-    assert first["eval/accuracy"] == pytest.approx(float(sums["correct"] / sums["weights"]))
-
-
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path, base):
     def poisoned():
         for number, one in enumerate(batches(), start=1):
@@ -291,44 +143,6 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path,
     # With the cause mended the same command goes on from there.
     mended = run(tmp_path, 20, initial_params=base)
     assert_same(mended, run(None, 20, initial_params=base))
-
-
-def test_data_that_ends_early_is_saved_and_told(tmp_path, base):
-    with pytest.raises(UserError, match="ended after step 3 of 9"):
-        run(
-            tmp_path,
-            9,
-            initial_params=base,
-            train_dataset_cfg=lambda: itertools.islice(batches(), 3),
-        )
-    config, params = load_run(tmp_path)
-    assert config == CONFIG
-    assert_same(params, run(None, 3, initial_params=base))
-
-
-def test_data_that_ends_after_a_loss_that_is_not_finite_saves_nothing(tmp_path, base):
-    def poisoned():
-        for one in itertools.islice(batches(), 2):
-            yield one
-        yield one | {"decoder_loss_weights": np.full_like(one["decoder_loss_weights"], np.inf)}
-
-    with pytest.raises(UserError, match="step 3 is not finite"):
-        run(tmp_path, 9, initial_params=base, train_dataset_cfg=poisoned)
-    checkpoints = Checkpoints(tmp_path, read_only=True)
-    assert checkpoints.steps() == []
-    checkpoints.close()
-
-
-def test_checkpoints_of_a_prompt_are_small_and_complete(tmp_path):
-    config = dataclasses.replace(CONFIG, prompt_length=2, num_prompts=1, emb_dim=64)
-    stage = Stage(trainable=".*prompt.*", name="prompt")
-    params = run(tmp_path, 4, model_config=config, stage=stage)
-    size = sum(f.stat().st_size for f in (tmp_path / "checkpoints").rglob("*") if f.is_file())
-    whole = sum(x.size * 4 for x in jax.tree.leaves(abstract_params(config)))
-    assert size < whole / 2
-    found, loaded = load_run(tmp_path, 4)  # the frozen rest is made from the seed again
-    assert found == config
-    assert_same(loaded, params)
 
 
 @pytest.mark.parametrize(
@@ -363,64 +177,6 @@ def test_bad_arguments_are_user_errors(tmp_path, base, arguments, message):
     start = {} if "initial_checkpoint_path" in arguments else {"initial_params": base}
     with pytest.raises(UserError, match=message):
         run(tmp_path, 2, **start, **arguments)
-
-
-@pytest.mark.parametrize("source", ["train_dataset_cfg", "train_eval_dataset_cfg"])
-@pytest.mark.parametrize("name", ["encoder_input_tokens", "decoder_target_tokens"])
-def test_ids_of_another_vocabulary_are_refused_before_training(tmp_path, base, source, name):
-    """JAX would take another row of the embedding without a word."""
-    odd = batch()
-    odd[name][1, 2] = CONFIG.vocab_size
-    message = rf"the token id 32 \({name}\), but the model has embeddings for 32 ids only"
-    with pytest.raises(UserError, match=message):
-        run(tmp_path, 2, initial_params=base, **{source: lambda: [odd]})
-    assert not (tmp_path / "checkpoints").exists() or not list((tmp_path / "checkpoints").iterdir())
-    odd[name][1, 2] = -1
-    with pytest.raises(UserError, match="the token id -1"):
-        run(tmp_path, 2, initial_params=base, **{source: lambda: [odd]})
-
-
-def test_placeholders_of_prompts_are_ids_of_the_encoder_alone():
-    config = dataclasses.replace(CONFIG, prompt_length=2, num_prompts=2)
-    fine, odd = batch(), batch()
-    fine["encoder_input_tokens"][0, :2] = (34, 35)
-    check_ids(fine, config)
-    odd["encoder_input_tokens"][0, 0] = 36
-    for wrong, settings in ((odd, config), (fine, CONFIG)):
-        with pytest.raises(UserError, match="encoder_input_tokens"):
-            check_ids(wrong, settings)
-    fine["decoder_target_tokens"][0, 0] = 32
-    with pytest.raises(UserError, match="decoder_target_tokens"):
-        check_ids(fine, config)
-
-
-def test_a_dataset_config_compiles_before_its_first_batch(tmp_path, base, monkeypatch):
-    from kaft_promot.feeding import DatasetConfig
-    from kaft_promot.training.compiled import TrainStep
-
-    np.savez(tmp_path / "saved.npz", **{name: x[None] for name, x in batch().items()})
-    config = DatasetConfig(
-        mixture_or_task_name="none",
-        task_feature_lengths={"inputs": 8, "targets": 5},
-        batch_size=4,
-        saved=str(tmp_path / "saved.npz"),
-    )
-    compiled = []
-    compile_ahead = TrainStep.compile
-
-    def noted(self, *arguments):
-        compile_ahead(self, *arguments)
-        compiled.append(self)
-
-    monkeypatch.setattr(TrainStep, "compile", noted)
-    fresh = Adafactor(learning_rate=0.123)  # no other test's programs
-    params = run(None, 3, initial_params=base, train_dataset_cfg=config, optimizer=fresh)
-    assert len(compiled[0]._compiled) == 1  # and the run's batches needed no other program:
-    assert not any(jitted._cache_size() for jitted in compiled[0]._jitted.values())
-    other = run(
-        None, 3, initial_params=base, train_dataset_cfg=lambda: [batch()] * 3, optimizer=fresh
-    )
-    assert_same(params, other)
 
 
 def test_metrics_rows_hold_plain_numbers(tmp_path):

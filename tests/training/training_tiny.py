@@ -1,4 +1,4 @@
-"""A tiny network and its batches, shared by the training tests."""
+"""A tiny network, its batches and its runs, shared by the training tests."""
 
 import itertools
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from kaft_promot.models import Params, T5Config, abstract_params, flatten, unflatten
+from kaft_promot.training import Adafactor, CheckpointConfig, train
 
 CONFIG = T5Config(
     vocab_size=32,
@@ -46,3 +47,26 @@ def numpy_params(config: T5Config, seed: int = 0) -> Params:
         if path.endswith("scale"):
             made[path] = np.ones(x.shape, np.float32)
     return unflatten(made)
+
+
+def run(model_dir, total_steps: int, **arguments) -> Params:
+    """Trains the tiny network; `arguments` are `train`'s."""
+    arguments = {
+        "model_config": CONFIG,
+        "train_dataset_cfg": batches,
+        "optimizer": Adafactor(learning_rate=0.1),
+        "stats_period": 4,
+        "checkpoint_cfg": CheckpointConfig(period=5),
+        "tensorboard": False,
+        "progress": False,
+        **arguments,
+    }
+    return train(model_dir=model_dir, total_steps=total_steps, **arguments)
+
+
+def assert_same(first: Params, second: Params) -> None:
+    """Both have the same parameters, bit by bit."""
+    one, other = flatten(first), flatten(second)
+    assert one.keys() == other.keys()
+    for path, value in one.items():
+        np.testing.assert_array_equal(value, other[path], err_msg=path)

@@ -1,0 +1,118 @@
+"""What a run reads: batches that end, evaluation on all of them, ids that do not fit."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from training_tiny import CONFIG, assert_same, batch, batches, run
+
+from kaft_promot.errors import UserError
+from kaft_promot.training import Adafactor, AdamW, Checkpoints, load_run, read_metrics
+from kaft_promot.training.feed import check_ids
+
+
+def test_evaluation_counts_every_real_token_once(tmp_path, base):
+    short = {name: x[:3] for name, x in batch(seed=1).items()}
+    run(
+        tmp_path,
+        3,
+        initial_params=base,
+        optimizer=AdamW(learning_rate=0.0),
+        train_eval_dataset_cfg=[batch(seed=0), short],
+        eval_period=2,
+    )
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [2, 3]
+    first, second = rows
+    assert first["eval/loss"] == second["eval/loss"]
+    joined = {n: np.concatenate([batch(seed=0)[n], x]) for n, x in short.items()}
+    from kaft_promot.training import make_eval_step
+
+    sums = make_eval_step(CONFIG)(base, joined)
+    assert first["eval/loss"] == pytest.approx(float(sums["loss"] / sums["weights"]), rel=1e-5)
+    assert first["eval/accuracy"] == pytest.approx(float(sums["correct"] / sums["weights"]))
+
+
+def test_data_that_ends_early_is_saved_and_told(tmp_path, base):
+    with pytest.raises(UserError, match="ended after step 3 of 9"):
+        run(
+            tmp_path,
+            9,
+            initial_params=base,
+            train_dataset_cfg=lambda: itertools.islice(batches(), 3),
+        )
+    config, params = load_run(tmp_path)
+    assert config == CONFIG
+    assert_same(params, run(None, 3, initial_params=base))
+
+
+def test_data_that_ends_after_a_loss_that_is_not_finite_saves_nothing(tmp_path, base):
+    def poisoned():
+        for one in itertools.islice(batches(), 2):
+            yield one
+        yield one | {"decoder_loss_weights": np.full_like(one["decoder_loss_weights"], np.inf)}
+
+    with pytest.raises(UserError, match="step 3 is not finite"):
+        run(tmp_path, 9, initial_params=base, train_dataset_cfg=poisoned)
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert checkpoints.steps() == []
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("source", ["train_dataset_cfg", "train_eval_dataset_cfg"])
+@pytest.mark.parametrize("name", ["encoder_input_tokens", "decoder_target_tokens"])
+def test_ids_of_another_vocabulary_are_refused_before_training(tmp_path, base, source, name):
+    """JAX would take another row of the embedding without a word."""
+    odd = batch()
+    odd[name][1, 2] = CONFIG.vocab_size
+    message = rf"the token id 32 \({name}\), but the model has embeddings for 32 ids only"
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, 2, initial_params=base, **{source: lambda: [odd]})
+    assert not (tmp_path / "checkpoints").exists() or not list((tmp_path / "checkpoints").iterdir())
+    odd[name][1, 2] = -1
+    with pytest.raises(UserError, match="the token id -1"):
+        run(tmp_path, 2, initial_params=base, **{source: lambda: [odd]})
+
+
+def test_placeholders_of_prompts_are_ids_of_the_encoder_alone():
+    config = dataclasses.replace(CONFIG, prompt_length=2, num_prompts=2)
+    fine, odd = batch(), batch()
+    fine["encoder_input_tokens"][0, :2] = (34, 35)
+    check_ids(fine, config)
+    odd["encoder_input_tokens"][0, 0] = 36
+    for wrong, settings in ((odd, config), (fine, CONFIG)):
+        with pytest.raises(UserError, match="encoder_input_tokens"):
+            check_ids(wrong, settings)
+    fine["decoder_target_tokens"][0, 0] = 32
+    with pytest.raises(UserError, match="decoder_target_tokens"):
+        check_ids(fine, config)
+
+
+def test_a_dataset_config_compiles_before_its_first_batch(tmp_path, base, monkeypatch):
+    from kaft_promot.feeding import DatasetConfig
+    from kaft_promot.training.compiled import TrainStep
+
+    np.savez(tmp_path / "saved.npz", **{name: x[None] for name, x in batch().items()})
+    config = DatasetConfig(
+        mixture_or_task_name="none",
+        task_feature_lengths={"inputs": 8, "targets": 5},
+        batch_size=4,
+        saved=str(tmp_path / "saved.npz"),
+    )
+    compiled = []
+    compile_ahead = TrainStep.compile
+
+    def noted(self, *arguments):
+        compile_ahead(self, *arguments)
+        compiled.append(self)
+
+    monkeypatch.setattr(TrainStep, "compile", noted)
+    fresh = Adafactor(learning_rate=0.123)  # no other test's programs
+    params = run(None, 3, initial_params=base, train_dataset_cfg=config, optimizer=fresh)
+    assert len(compiled[0]._compiled) == 1  # and the run's batches needed no other program:
+    assert not any(jitted._cache_size() for jitted in compiled[0]._jitted.values())
+    other = run(
+        None, 3, initial_params=base, train_dataset_cfg=lambda: [batch()] * 3, optimizer=fresh
+    )
+    assert_same(params, other)
