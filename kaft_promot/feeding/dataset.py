@@ -47,7 +47,8 @@ class DatasetConfig:
         module: Python module to import first; it registers the task (MIXTURE_OR_TASK_MODULE).
         use_cached: read the task's offline cache (seqio_cache_tasks, seqio.add_global_cache_dirs);
             tasks without a cache placeholder are run, as in SeqIO.
-        num_epochs: passes over each task; None for ever.
+        num_epochs: passes over each task; None for ever. A run whose unpacked data ended goes on
+            with more of them.
         cache_dir: folder that keeps tokens between runs, keyed by the task, its source files,
             split, lengths and vocabulary; None keeps them in memory for this run only.
         saved: read tokens from a folder written by `save_tokens`, or batches from a `.npz` file
@@ -85,11 +86,12 @@ class TrainIterator(Iterator[Batch]):
         seed: the seed to start with.
         fingerprint: digest of what decides the batches but the seed; a state is only accepted by
             an iterator of the same fingerprint.
-        packed: whether positions must be found by running through (packing).
+        packed: whether rows are packed, so that positions must be found by running through, and
+            the last rows depend on where the data end.
     """
 
     def __init__(self, build: Callable[[int], Any], *, seed: int, fingerprint: str, packed: bool):
-        self._build, self._fingerprint, self._packed = build, fingerprint, packed
+        self._build, self._fingerprint, self.packed = build, fingerprint, packed
         self._start(seed)
 
     def _start(self, seed: int) -> None:
@@ -130,7 +132,7 @@ class TrainIterator(Iterator[Batch]):
         """Continue where another iterator's `get_state` was taken.
 
         Raises:
-            UserError: the state belongs to other data or another layout.
+            UserError: the state belongs to other data or another layout, or lies beyond the end.
         """
         try:
             found = json.loads(state)
@@ -147,7 +149,13 @@ class TrainIterator(Iterator[Batch]):
         if seed != self._seed:
             self.close()
             self._start(seed)
-        self._batches.set_state(position)
+        try:
+            self._batches.set_state(position)
+        except IndexError as e:
+            raise UserError(
+                f"the checkpoint's input position, after {step} batches, lies beyond the end of "
+                "the data: raise DatasetConfig.num_epochs to what it was, or set it to None"
+            ) from e
         self._step = step
 
     def skip(self, batches: int) -> None:
@@ -158,7 +166,7 @@ class TrainIterator(Iterator[Batch]):
         Raises:
             StopIteration: there are not so many.
         """
-        if self._packed:
+        if self.packed:
             for _ in range(batches):
                 next(self)
             return
@@ -206,7 +214,7 @@ def train_iterator(
         stored = saved.load_batches(cfg.saved, layout)
         if cfg.prompts:
             check_batches(stored.arrays["encoder_input_tokens"], cfg.prompts, cfg.saved)
-        fingerprint = _digest("batches", stored.digest, cfg.num_epochs)
+        fingerprint = _digest("batches", stored.digest, None)
         return TrainIterator(
             lambda _: stored.dataset(layout.rows, cfg.num_epochs, cfg.prefetch),
             seed=seed,
@@ -227,18 +235,21 @@ def train_iterator(
         data = pipeline.examples(
             sources, seed=seed if cfg.shuffle else None, num_epochs=cfg.num_epochs
         )
-        if not cfg.pack and len(data) < cfg.batch_size:
+        rows = cfg.batch_size if cfg.num_epochs is None else pipeline.first_rows(data, layout)
+        if rows < cfg.batch_size:
             raise UserError(
-                f"{cfg.mixture_or_task_name} has {len(data)} examples in {cfg.num_epochs} "
-                f"epoch(s), fewer than one batch of {cfg.batch_size}: lower BATCH_SIZE or leave "
-                "DatasetConfig.num_epochs unset"
+                f"{cfg.mixture_or_task_name} gives no full batch: its {len(data)} examples in "
+                f"{cfg.num_epochs} epoch(s) fill {rows} rows, fewer than one batch of "
+                f"{cfg.batch_size}: lower BATCH_SIZE or leave DatasetConfig.num_epochs unset"
             )
         return pipeline.batches(data, layout, seed=seed, prefetch=cfg.prefetch)
 
+    # Where unpacked data end changes no batch before, so that a run whose data ended goes on with
+    # more epochs (their number is taken as None). The last packed rows hold what is left.
     fingerprint = _digest(
         [(s.name, s.rate, len(s.store), _content(s)) for s in sources],
         sorted(layout.feature_lengths.items()),
-        [cfg.batch_size, cfg.pack, cfg.shuffle, cfg.num_epochs],
+        [cfg.batch_size, cfg.pack, cfg.shuffle, cfg.num_epochs if cfg.pack else None],
     )
     return TrainIterator(build, seed=seed, fingerprint=fingerprint, packed=cfg.pack)
 

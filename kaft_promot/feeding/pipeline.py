@@ -119,6 +119,14 @@ def examples(
     return parts[0] if len(parts) == 1 else mixing.Mix(parts, [s.rate for s in sources])
 
 
+def first_rows(data: grain.MapDataset, layout: Layout) -> int:
+    """How many rows there are for the first batch; as many as it has, or more, are enough."""
+    if not layout.pack:
+        return len(data)
+    rows, _ = packing.first_fit(data, 0, layout.feature_lengths, layout.batch_size)
+    return len(rows)
+
+
 def batches(data: grain.MapDataset, layout: Layout, *, seed: int, prefetch: int) -> Any:
     """Batches of this process, prefetched by one thread.
 

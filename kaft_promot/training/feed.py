@@ -115,6 +115,19 @@ def peek(feed: Feed) -> Batch:
     return multihost_utils.process_allgather(batch, tiled=True)
 
 
+def how_to_go_on(feed: Feed) -> str:
+    """What a run can do whose data ended before its steps did."""
+    packed = getattr(feed, "packed", None)
+    if packed is None:
+        return "give more batches or lower train.total_steps"
+    if packed:
+        return (
+            "lower train.total_steps, or train in another model_dir with DatasetConfig.num_epochs "
+            "= None (with it other examples share the last packed rows)"
+        )
+    return "set DatasetConfig.num_epochs = None or lower train.total_steps"
+
+
 def blank_batch(source: Source, process_count: int = 1) -> Batch | None:
     """Zeros in the shape of the batches that `source` will give; None if only reading tells."""
     lengths = getattr(source, "task_feature_lengths", {})

@@ -34,6 +34,7 @@ from kaft_promot.training.feed import (
     blank_batch,
     check_ids,
     eval_batches,
+    how_to_go_on,
     open_feed,
     peek,
 )
@@ -183,12 +184,14 @@ def train(
             try:
                 batch = next(feed)
             except StopIteration:
+                if step == 1:
+                    raise UserError("train_dataset_cfg: no batch in it") from None
                 if window:  # nothing is saved before it is known to be finite
                     run.write(step - 1, window.close())
                 run.save(state, feed, {})
                 raise UserError(
-                    f"the data ended after step {step - 1} of {total_steps} (saved): set "
-                    "DatasetConfig.num_epochs = None or lower train.total_steps"
+                    f"the data ended after step {step - 1} of {total_steps} (saved): "
+                    f"{how_to_go_on(feed)}"
                 ) from None
             features = model_features(batch)
             check_ids(features, start.config)

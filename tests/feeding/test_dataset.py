@@ -1,6 +1,7 @@
 """The training iterator: determinism, exact resume, processes, and its complaints."""
 
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -113,6 +114,43 @@ def test_finite_epochs_end(mixture) -> None:
         iterator.skip(11)
     with pytest.raises(UserError, match="fewer than one batch of 512"):
         train_iterator(mixture(num_epochs=1, batch_size=512))
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_unpacked_data_that_ended_go_on_with_more_epochs(mixture, tmp_path, prefetch) -> None:
+    save_batches(mixture(), tmp_path / "batches.npz", 4)
+    for source in ({}, {"saved": str(tmp_path / "batches.npz")}):
+        whole = take(train_iterator(mixture(prefetch=prefetch, **source)), 30)
+        once = train_iterator(mixture(prefetch=prefetch, num_epochs=1, **source))
+        first = list(once)
+        for more in (3, None):
+            on = train_iterator(mixture(prefetch=prefetch, num_epochs=more, **source))
+            on.set_state(once.get_state())
+            rest = list(on) if more else take(on, 30 - len(first))
+            assert len(rest) >= 2 * len(first)
+            assert_same([*first, *rest], whole[: len(first) + len(rest)])
+        beyond = on.get_state()
+        with pytest.raises(UserError, match="after 30 batches, lies beyond the end of the data"):
+            train_iterator(mixture(num_epochs=1, **source)).set_state(beyond)
+
+
+def test_packed_data_that_end_elsewhere_are_other_data(mixture) -> None:
+    """The last rows of what was packed hold whatever is left, and are shuffled as they are."""
+    state = train_iterator(mixture(pack=True, num_epochs=1)).get_state()
+    with pytest.raises(UserError, match="belongs to other data"):
+        train_iterator(mixture(pack=True)).set_state(state)
+
+
+def test_packed_data_without_a_full_batch_are_refused(mixture) -> None:
+    message = (
+        r"both gives no full batch: its 80 examples in 1 epoch\(s\) fill (\d+) rows, fewer than "
+    )
+    with pytest.raises(UserError, match=message + "one batch of 80") as caught:
+        train_iterator(mixture(pack=True, num_epochs=1, batch_size=80))
+    rows = int(re.search(message, str(caught.value))[1])
+    assert len(list(train_iterator(mixture(pack=True, num_epochs=1, batch_size=rows)))) == 1
+    with pytest.raises(UserError, match=message + f"one batch of {rows + 1}:"):
+        train_iterator(mixture(pack=True, num_epochs=1, batch_size=rows + 1))
 
 
 def test_drawn_seed_travels_with_the_state(mixture) -> None:

@@ -2,12 +2,17 @@
 
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 import pytest
 from training_tiny import CONFIG, assert_same, batch, batches, run
 
 from kaft_promot.errors import UserError
+from kaft_promot.feeding import DatasetConfig
+from kaft_promot.feeding.pipeline import Source
+from kaft_promot.feeding.saved import write_tokens
+from kaft_promot.feeding.token_store import TokenStore
 from kaft_promot.training import Adafactor, AdamW, Checkpoints, load_run, read_metrics
 from kaft_promot.training.feed import check_ids
 
@@ -45,6 +50,68 @@ def test_data_that_ends_early_is_saved_and_told(tmp_path, base):
     config, params = load_run(tmp_path)
     assert config == CONFIG
     assert_same(params, run(None, 3, initial_params=base))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Saves 37 examples, and returns a configuration that reads them."""
+
+    def make(**settings):
+        cfg = DatasetConfig(
+            mixture_or_task_name="saved",
+            task_feature_lengths={"inputs": 8, "targets": 5},
+            batch_size=8,
+            saved=str(tmp_path / "saved"),
+        )
+        if not (tmp_path / "saved").exists():
+            rng = np.random.default_rng(0)
+            examples = [
+                {"inputs": [*rng.integers(2, 32, n), 1], "targets": [*rng.integers(2, 32, 2), 1]}
+                for n in rng.integers(1, 8, 37)
+            ]
+            source = Source(name="saved", rate=1.0, store=TokenStore.from_examples(examples))
+            write_tokens([source], cfg, cfg.saved)
+        return dataclasses.replace(cfg, **settings)
+
+    return make
+
+
+def test_a_run_whose_data_ended_goes_on_with_more_epochs(tmp_path, base, dataset):
+    """As the message says, and with the batches of a run that never ended."""
+    with pytest.raises(UserError, match=r"after step 4 of 9 \(saved\): set DatasetConfig.num_epo"):
+        run(tmp_path / "a", 9, initial_params=base, train_dataset_cfg=dataset(num_epochs=1))
+    on = run(tmp_path / "a", 9, initial_params=base, train_dataset_cfg=dataset())
+    run(tmp_path / "b", 9, initial_params=base, train_dataset_cfg=dataset())
+    assert_same(on, run(None, 9, initial_params=base, train_dataset_cfg=dataset()))
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
+    assert one == other
+
+
+def test_what_a_run_is_told_when_its_data_end_is_true(tmp_path, base, dataset):
+    packed = dataset(num_epochs=1, pack=True, batch_size=2)
+    with pytest.raises(
+        UserError, match=r"after step (\d+) of 99 \(saved\): lower train.total_s"
+    ) as e:
+        run(tmp_path / "packed", 99, initial_params=base, train_dataset_cfg=packed)
+    steps = int(re.search(r"after step (\d+)", str(e.value))[1])
+    run(tmp_path / "packed", steps, initial_params=base, train_dataset_cfg=packed)
+    few = lambda: itertools.islice(batches(), 3)  # noqa: E731
+    with pytest.raises(
+        UserError, match="after step 3 of 5 .*: give more batches or lower train.to"
+    ):
+        run(tmp_path / "few", 5, initial_params=base, train_dataset_cfg=few)
+    assert_same(run(tmp_path / "few", 5, initial_params=base), run(None, 5, initial_params=base))
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_data_without_a_batch_save_nothing(tmp_path, base, dataset, pack):
+    too_few = dataset(num_epochs=1, pack=pack, batch_size=38)
+    with pytest.raises(UserError, match="gives no full batch: its 37 examples"):
+        run(tmp_path / "run", 9, initial_params=base, train_dataset_cfg=too_few)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match="train_dataset_cfg: no batch in it"):
+        run(tmp_path / "run", 9, initial_params=base, train_dataset_cfg=lambda: [])
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
 def test_data_that_ends_after_a_loss_that_is_not_finite_saves_nothing(tmp_path, base):
