@@ -183,16 +183,28 @@ class TrainIterator(Iterator[Batch]):
 
 
 def train_iterator(
-    cfg: DatasetConfig, *, process_index: int = 0, process_count: int = 1
+    cfg: DatasetConfig,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+    fill_last: bool = False,
 ) -> TrainIterator:
     """Batches of a mixture for one of `process_count` processes.
 
     All processes together see the same global batches for any number of processes; process i has
     the i-th contiguous part of their rows.
 
+    Args:
+        cfg: what to read.
+        process_index: this process.
+        process_count: how many processes share each batch.
+        fill_last: fill the last batch of finite epochs with rows of padding, which weigh nothing,
+            so that every example is seen, as evaluations want; False leaves out what makes no full
+            batch, as training wants. Batches from a file are whole as they are.
+
     Raises:
         UserError: unknown task or split, no examples, missing feature lengths, a batch that the
-            processes cannot share, or no full batch in `num_epochs`.
+            processes cannot share, or no full batch in `num_epochs` without `fill_last`.
     """
     _check(cfg, process_index, process_count)
     if cfg.seed is None and process_count > 1 and cfg.shuffle:
@@ -202,6 +214,7 @@ def train_iterator(
         feature_lengths={k: int(v) for k, v in cfg.task_feature_lengths.items()},
         batch_size=cfg.batch_size,
         pack=cfg.pack,
+        fill_last=fill_last,
         process_index=process_index,
         process_count=process_count,
     )
@@ -235,7 +248,8 @@ def train_iterator(
         data = pipeline.examples(
             sources, seed=seed if cfg.shuffle else None, num_epochs=cfg.num_epochs
         )
-        rows = cfg.batch_size if cfg.num_epochs is None else pipeline.first_rows(data, layout)
+        always = cfg.num_epochs is None or fill_last
+        rows = cfg.batch_size if always else pipeline.first_rows(data, layout)
         if rows < cfg.batch_size:
             raise UserError(
                 f"{cfg.mixture_or_task_name} gives no full batch: its {len(data)} examples in "

@@ -16,6 +16,7 @@ import numpy as np
 Example = Mapping[str, Sequence[int] | np.ndarray]
 Batch = dict[str, np.ndarray]
 FEATURES = ("inputs", "targets")
+PADDING: Example = {"inputs": (), "targets": ()}  # as an example: a row that weighs nothing
 
 
 def shift_right(targets_BxT: np.ndarray, segment_ids_BxT: np.ndarray | None = None) -> np.ndarray:
@@ -86,7 +87,7 @@ def batch_examples(
     for start in range(0, len(examples), batch_size):
         chosen = list(examples[start : start + batch_size])
         if fill_last:
-            chosen += [{"inputs": (), "targets": ()}] * (batch_size - len(chosen))
+            chosen += [PADDING] * (batch_size - len(chosen))
         batches.append(pad_examples(chosen, feature_lengths))
     return batches
 

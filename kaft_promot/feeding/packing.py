@@ -86,6 +86,7 @@ class PackedBatches(grain.IterDataset):
         batch_size: rows of a global batch.
         own: the rows of it that this process assembles.
         seed: orders the rows that were packed at once, which first-fit leaves fullest first.
+        fill_last: fill a last batch that is short with rows of padding; False leaves it out.
     """
 
     def __init__(
@@ -96,10 +97,12 @@ class PackedBatches(grain.IterDataset):
         batch_size: int,
         own: slice,
         seed: int,
+        fill_last: bool = False,
     ):
         super().__init__()
         self.data, self.feature_lengths = data, dict(feature_lengths)
         self.batch_size, self.own, self.seed = batch_size, own, seed
+        self.fill_last = fill_last
 
     def __iter__(self) -> PackedIterator:
         return PackedIterator(self)
@@ -128,11 +131,13 @@ class PackedIterator(grain.DatasetIterator):
     def _take(self) -> list[list[Example]]:
         """The next global batch's rows, over as many groups as it needs."""
         taken: list[list[Example]] = []
-        size = self._dataset.batch_size
+        size, fill_last = self._dataset.batch_size, self._dataset.fill_last
         while len(taken) < size:
             rows = self._open_group()
             if self._row == len(rows):
                 if self._next_group == len(self._dataset.data):
+                    if taken and fill_last:
+                        return taken + [[]] * (size - len(taken))
                     raise StopIteration
                 self._group, self._row, self._rows = self._next_group, 0, None
                 continue

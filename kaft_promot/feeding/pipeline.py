@@ -7,6 +7,7 @@ by its position alone, and N processes see the rows that one process would see.
 from __future__ import annotations
 
 import dataclasses
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,11 +31,21 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What a batch looks like and which of its rows this process holds."""
+    """What a batch looks like and which of its rows this process holds.
+
+    Attributes:
+        feature_lengths: length of each feature in a row.
+        batch_size: rows of a global batch.
+        pack: put several examples in a row.
+        fill_last: fill a last batch that is short with rows of padding; False leaves it out.
+        process_index: this process.
+        process_count: how many processes share each batch.
+    """
 
     feature_lengths: Mapping[str, int]
     batch_size: int
     pack: bool = False
+    fill_last: bool = False
     process_index: int = 0
     process_count: int = 1
 
@@ -84,7 +95,10 @@ class _OwnRows(grain.MapDataset):
         super().__init__(parent)
         self._layout = layout
         self._share = layout.batch_size // layout.process_count
-        self._length = len(parent) // layout.batch_size * self._share
+        self._end = len(parent)
+        count, rest = divmod(self._end, layout.batch_size)
+        count += bool(rest) and layout.fill_last
+        self._length = min(sys.maxsize, count * self._share)  # endless data have the largest length
 
     def __len__(self) -> int:
         return self._length
@@ -93,7 +107,8 @@ class _OwnRows(grain.MapDataset):
         if isinstance(index, slice):
             return self.slice(index)
         batch, row = divmod(index, self._share)
-        return self._parent[batch * self._layout.batch_size + self._layout.rows.start + row]
+        place = batch * self._layout.batch_size + self._layout.rows.start + row
+        return self._parent[place] if place < self._end else features.PADDING
 
 
 def task_seed(seed: int, name: str) -> int:
@@ -155,4 +170,5 @@ def batches(data: grain.MapDataset, layout: Layout, *, seed: int, prefetch: int)
         batch_size=layout.batch_size,
         own=layout.rows,
         seed=seed,
+        fill_last=layout.fill_last,
     )

@@ -36,7 +36,9 @@ class Feed(Protocol):
         ...
 
 
-def open_feed(source: Source, process_index: int = 0, process_count: int = 1) -> Feed:
+def open_feed(
+    source: Source, process_index: int = 0, process_count: int = 1, fill_last: bool = False
+) -> Feed:
     """Opens a source of batches.
 
     Args:
@@ -44,6 +46,7 @@ def open_feed(source: Source, process_index: int = 0, process_count: int = 1) ->
         this process's rows of batches, the same ones each time; or such an iterable itself.
       process_index: this process, of `process_count`.
       process_count: how many processes share each global batch.
+      fill_last: see `feeding.train_iterator`; of a `DatasetConfig` alone.
 
     Raises:
       UserError: if it cannot be opened.
@@ -52,7 +55,10 @@ def open_feed(source: Source, process_index: int = 0, process_count: int = 1) ->
         from kaft_promot import feeding
 
         return feeding.train_iterator(
-            source, process_index=process_index, process_count=process_count
+            source,
+            process_index=process_index,
+            process_count=process_count,
+            fill_last=fill_last,
         )
     if hasattr(source, "get_state") and hasattr(source, "__next__"):
         return source
@@ -151,7 +157,7 @@ def blank_batch(source: Source, process_count: int = 1) -> Batch | None:
 def eval_batches(
     source: Source, limit: int | None, process_index: int = 0, process_count: int = 1
 ) -> list[Batch]:
-    """The batches that every evaluation reads, in memory.
+    """The batches that every evaluation reads, in memory: all examples, a short last batch filled.
 
     Args:
       source: as in `open_feed`; a `DatasetConfig` needs `num_epochs` or a limit.
@@ -168,7 +174,7 @@ def eval_batches(
             "train.eval_steps to a number of batches"
         )
     kept: list[Batch] = []
-    for batch in open_feed(source, process_index, process_count):
+    for batch in open_feed(source, process_index, process_count, fill_last=True):
         kept.append(batch)
         if limit is not None and len(kept) >= limit:
             break

@@ -104,7 +104,7 @@ def train(
         say.
       train_eval_dataset_cfg: validation batches; `eval/loss` and `eval/accuracy` (of tokens).
       eval_period: steps between evaluations; there is also one after the last step.
-      eval_steps: batches an evaluation (None: all).
+      eval_steps: batches an evaluation (None: all, the last one filled with rows of padding).
       stats_period: steps between rows of metrics, which are means over these steps.
       random_seed: of dropout and of random parameters.
       checkpoint_cfg: when to save and what to keep.
@@ -129,6 +129,7 @@ def train(
     for name, value in (
         ("total_steps", total_steps),
         ("eval_period", eval_period),
+        ("eval_steps", 1 if eval_steps is None else eval_steps),
         ("stats_period", stats_period),
     ):
         if value < 1:

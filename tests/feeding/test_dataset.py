@@ -116,6 +116,32 @@ def test_finite_epochs_end(mixture) -> None:
         train_iterator(mixture(num_epochs=1, batch_size=512))
 
 
+@PACK
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_last_batch_that_is_filled_leaves_nothing_out(mixture, pack: bool, prefetch) -> None:
+    every = {"num_epochs": 1, "shuffle": False, "pack": pack, "prefetch": prefetch}
+    rows = [b for b in train_iterator(mixture(batch_size=1, **every))]
+    whole = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    cfg = mixture(batch_size=12, **every)
+    assert len(rows) % 12 and len(list(train_iterator(cfg))) == len(rows) // 12
+    for count in (1, 2, 3, 12):
+        parts = [
+            train_iterator(cfg, process_index=i, process_count=count, fill_last=True)
+            for i in range(count)
+        ]
+        batches = list(zip(*parts, strict=True))
+        assert len(batches) == len(rows) // 12 + 1
+        for name, expected in whole.items():
+            found = np.concatenate([share[name] for shares in batches for share in shares])
+            np.testing.assert_array_equal(found[: len(rows)], expected, err_msg=name)
+            assert len(found) == 12 * len(batches) and not found[len(rows) :].any()
+    # Endless data have no last batch; a single short one is a batch.
+    take(train_iterator(mixture(pack=pack, prefetch=prefetch), fill_last=True), 2)
+    few = train_iterator(mixture(batch_size=96, **every), fill_last=True)
+    (batch,) = list(few)
+    assert len(batch["decoder_loss_weights"]) == 96
+
+
 @pytest.mark.parametrize("prefetch", [0, 2])
 def test_unpacked_data_that_ended_go_on_with_more_epochs(mixture, tmp_path, prefetch) -> None:
     save_batches(mixture(), tmp_path / "batches.npz", 4)

@@ -13,8 +13,15 @@ from kaft_promot.feeding import DatasetConfig
 from kaft_promot.feeding.pipeline import Source
 from kaft_promot.feeding.saved import write_tokens
 from kaft_promot.feeding.token_store import TokenStore
-from kaft_promot.training import Adafactor, AdamW, Checkpoints, load_run, read_metrics
-from kaft_promot.training.feed import check_ids
+from kaft_promot.training import (
+    Adafactor,
+    AdamW,
+    Checkpoints,
+    load_run,
+    make_eval_step,
+    read_metrics,
+)
+from kaft_promot.training.feed import check_ids, eval_batches
 
 
 def test_evaluation_counts_every_real_token_once(tmp_path, base):
@@ -59,7 +66,7 @@ def dataset(tmp_path):
     def make(**settings):
         cfg = DatasetConfig(
             mixture_or_task_name="saved",
-            task_feature_lengths={"inputs": 8, "targets": 5},
+            task_feature_lengths={"inputs": 16, "targets": 8},
             batch_size=8,
             saved=str(tmp_path / "saved"),
         )
@@ -125,6 +132,37 @@ def test_data_that_ends_after_a_loss_that_is_not_finite_saves_nothing(tmp_path, 
     checkpoints = Checkpoints(tmp_path, read_only=True)
     assert checkpoints.steps() == []
     checkpoints.close()
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_an_evaluation_of_all_leaves_nothing_out(tmp_path, base, dataset, pack):
+    """37 examples in batches of 8, or of 8 packed rows."""
+    every = dataset(num_epochs=1, shuffle=False, pack=pack)
+    held_out = eval_batches(every, None)
+    assert all(len(b["decoder_target_tokens"]) == 8 for b in held_out)
+    assert sum((b["decoder_target_tokens"] == 1).sum() for b in held_out) == 37
+    shares = [eval_batches(every, None, process, 4) for process in range(4)]
+    for whole, *parts in zip(held_out, *shares, strict=True):
+        for name, rows in whole.items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), rows)
+    run(
+        tmp_path / "run",
+        1,
+        initial_params=base,
+        optimizer=AdamW(learning_rate=0.0),
+        train_eval_dataset_cfg=every,
+    )
+    (row,) = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    single = eval_batches(dataset(num_epochs=1, shuffle=False, batch_size=37), None)
+    (sums,) = (make_eval_step(CONFIG)(base, one) for one in single)
+    assert row["eval/loss"] == pytest.approx(float(sums["loss"] / sums["weights"]), rel=1e-5)
+    assert row["eval/accuracy"] == pytest.approx(float(sums["correct"] / sums["weights"]))
+
+
+def test_an_evaluation_of_no_batch_is_refused(base, dataset):
+    for steps in (0, -3):
+        with pytest.raises(UserError, match=f"train.eval_steps = {steps}: must be at least 1"):
+            run(None, 1, initial_params=base, train_eval_dataset_cfg=batches, eval_steps=steps)
 
 
 @pytest.mark.parametrize("source", ["train_dataset_cfg", "train_eval_dataset_cfg"])
