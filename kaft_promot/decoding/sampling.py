@@ -9,14 +9,13 @@ import jax.numpy as jnp
 
 from kaft_promot.decoding.loop import Choose
 
-MASKED = -1.0e10
-
 
 def mask_top_p(logits_BxV: jax.Array, p: jax.Array | float) -> jax.Array:
     """Leaves each row's nucleus: the fewest most probable tokens that hold at least p of the mass.
 
     Holtzman et al. 2020 (arXiv 1904.09751), section 3.1. Tokens that tie with the nucleus' least
     probable member stay as well; the most probable token always stays; p >= 1 leaves everything.
+    What does not stay is -inf: below every logit, however small the temperature that divided them.
 
     The threshold is found by bisection on the probabilities' bit patterns, which for floats that
     are not negative are ordered as the floats are: 31 vectorised sums, exact, in place of a sort
@@ -41,7 +40,7 @@ def mask_top_p(logits_BxV: jax.Array, p: jax.Array | float) -> jax.Array:
     largest_Bx1 = jnp.max(bits_BxV, axis=-1, keepdims=True)
     low_Bx1, _ = jax.lax.fori_loop(0, 31, halve, (jnp.zeros_like(largest_Bx1), largest_Bx1 + 1))
     keep_BxV = (bits_BxV >= jnp.minimum(low_Bx1, largest_Bx1)) | (jnp.asarray(p) >= 1.0)
-    return jnp.where(keep_BxV, logits_BxV, MASKED)
+    return jnp.where(keep_BxV, logits_BxV, -jnp.inf)
 
 
 def sampling_choice(
@@ -69,7 +68,10 @@ def sampling_choice(
         ids_BxN, logits_BxN = None, logits_BxV  # N candidates a row
         if 0 < top_k < logits_BxV.shape[-1]:
             logits_BxN, ids_BxN = jax.lax.top_k(logits_BxV, top_k)
-        logits_BxN = logits_BxN / temperature
+        # With 0 as the largest, a tiny temperature sends the others to -inf and none to +inf. Where
+        # float32 holds no such temperature it counts as the smallest that it holds: 0 / 0 is NaN.
+        logits_BxN = logits_BxN - jnp.max(logits_BxN, axis=-1, keepdims=True)
+        logits_BxN = logits_BxN / jnp.maximum(temperature, jnp.finfo(jnp.float32).tiny)
         if top_p is not None:
             logits_BxN = mask_top_p(logits_BxN, top_p)
         keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys_B, position)

@@ -13,7 +13,7 @@ mask_top_p = jax.jit(sampling.mask_top_p)
 
 
 def kept(masked_BxV):
-    return (np.asarray(masked_BxV) > sampling.MASKED / 2).tolist()
+    return np.isfinite(masked_BxV).tolist()
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,29 @@ def test_what_is_cut_is_never_drawn_and_the_rest_keeps_its_shares():
     assert (share > 0).tolist() == [False, False, False, True, True]
     share = draw(logits, n, temperature=1.0, top_k=3, top_p=0.45)
     assert share.tolist() == [0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("temperature", [1e-9, 1e-20, 1e-38, 1e-45, 1e-60])
+@pytest.mark.parametrize("options", [{"top_p": 0.9}, {"top_p": 0.9, "top_k": 3}, {"top_p": None}])
+def test_the_coldest_draw_is_the_most_probable_token(temperature, options):
+    """Divided by it, all logits may lie far below or above what a mask would be."""
+    options = {"top_k": 0, "temperature": temperature, **options}
+    for logits in (
+        [-12.0, -11.0, -30.0, -31.0, -33.0],
+        [11.0, 12.0, 3.0, -31.0, 0.0],
+        [-3e4, 0.0, -1e-3, -3e30, -float("inf")],
+        [7.0, 7.5, 0.0, -1e10, -2e10],
+    ):
+        share = draw(jnp.array(logits), 100, **options)
+        assert share.tolist() == [0, 1, 0, 0, 0], logits
+
+
+def test_masking_makes_no_nan_and_leaves_the_most_probable():
+    logits = jnp.array([[1e38, 0.0, -1e38], [-1e30, -2e30, -3e30], [0.0, -jnp.inf, -jnp.inf]])
+    for p in (1e-6, 0.5, 0.999):
+        assert kept(mask_top_p(logits, p)) == [[True, False, False]] * 3
+    for p in (0.5, 1.0):
+        assert not np.isnan(mask_top_p(logits, p)).any()
 
 
 @pytest.mark.parametrize("top_k", [0, 4, 9])
