@@ -50,7 +50,9 @@ class DatasetConfig:
         num_epochs: passes over each task; None for ever. A run whose unpacked data ended goes on
             with more of them.
         cache_dir: folder that keeps tokens between runs, keyed by the task, its source files,
-            split, lengths and vocabulary; None keeps them in memory for this run only.
+            split, lengths, vocabulary and preprocessors (their code, and the values that they
+            hold; where one cannot be told, nothing is kept); None keeps them in memory for this
+            run only.
         saved: read tokens from a folder written by `save_tokens`, or batches from a `.npz` file
             written by `save_batches`, instead of running the task. Needs no TensorFlow.
         prefetch: batches prepared ahead by a thread.

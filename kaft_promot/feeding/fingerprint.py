@@ -1,52 +1,57 @@
 """What decides a task's tokens, as a digest: the key under which they are kept on disk.
 
 Known to the digest: the task's name, split, lengths and seed, its vocabularies, the code of its
-preprocessors, and its source (files with size and time, a TFDS name with version, or what the
-source says itself through a method or attribute `fingerprint(split) -> str`). Not known: values
-that preprocessors read from elsewhere, such as other modules' globals. Needs TensorFlow (SeqIO).
+preprocessors with the values that they hold (values.py), and its source (files with size and time,
+a TFDS name with version, or what the source says itself through a method or attribute
+`fingerprint(split) -> str`). Not known: values that preprocessors read from elsewhere, such as
+modules' globals. Needs TensorFlow (SeqIO).
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import types
 from typing import TYPE_CHECKING, Any
 
 import seqio
 import tensorflow as tf
+from absl import logging
+
+from kaft_promot.feeding.values import UnknownValue, value_fingerprint
 
 if TYPE_CHECKING:
     from kaft_promot.feeding.dataset import DatasetConfig
 
 
 def task_fingerprint(task: seqio.Task, cfg: DatasetConfig) -> str | None:
-    """Sixteen hexadecimal digits, or None if the source cannot tell what it holds."""
-    source = _source_fingerprint(task, cfg)
-    if source is None:
+    """Sixteen hexadecimal digits, or None (and a warning) if it cannot be told what the task is."""
+    try:
+        parts = [
+            task.name,
+            cfg.split,
+            sorted(cfg.task_feature_lengths.items()),
+            cfg.seed or 0,
+            cfg.use_cached,
+            _source_fingerprint(task, cfg),
+            [
+                (name, str(feature.vocabulary), feature.add_eos, str(feature.dtype))
+                for name, feature in sorted(task.output_features.items())
+            ],
+            [code_fingerprint(step) for step in task.preprocessors],
+        ]
+    except UnknownValue as e:
+        logging.warning(
+            "task %s: its tokens are not kept in %s: %s", task.name, cfg.cache_dir or "a cache", e
+        )
         return None
-    parts = [
-        task.name,
-        cfg.split,
-        sorted(cfg.task_feature_lengths.items()),
-        cfg.seed or 0,
-        cfg.use_cached,
-        source,
-        [
-            (name, str(feature.vocabulary), feature.add_eos, str(feature.dtype))
-            for name, feature in sorted(task.output_features.items())
-        ],
-        [code_fingerprint(step) for step in task.preprocessors],
-    ]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 
-def _source_fingerprint(task: seqio.Task, cfg: DatasetConfig) -> str | None:
+def _source_fingerprint(task: seqio.Task, cfg: DatasetConfig) -> str:
     source = task.source
     if cfg.use_cached and task.supports_caching:
         if task.cache_dir is None:
-            return None
+            raise UnknownValue("there is no offline cache")
         source = task._get_cached_source(cfg.split)
     own = getattr(source, "fingerprint", None)
     own = own or getattr(getattr(source, "_dataset_fn", None), "fingerprint", None)
@@ -56,7 +61,7 @@ def _source_fingerprint(task: seqio.Task, cfg: DatasetConfig) -> str | None:
         return repr(source.tfds_dataset)  # SeqIO insists on a version in its name
     if isinstance(source, seqio.FileDataSource):
         return json.dumps([file_fingerprint(path) for path in source.list_shards(cfg.split)])
-    return None
+    raise UnknownValue(f"it reads from a {type(source).__name__} without a fingerprint")
 
 
 def file_fingerprint(path: str) -> list[Any]:
@@ -65,46 +70,27 @@ def file_fingerprint(path: str) -> list[Any]:
     return [path, found.length, found.mtime_nsec]
 
 
-def code_fingerprint(function: Any, within: tuple[Any, ...] = ()) -> Any:
+def code_fingerprint(function: Any) -> Any:
     """What can be told of a function: its code, constants, defaults and captured values, as JSON.
 
     Args:
-        function: a function, a `functools.partial` or a callable object.
-        within: the functions that hold this one, where a circle of references ends.
+        function: a function, a `functools.partial` or a callable object; or None.
+
+    Raises:
+        UnknownValue: it holds a value that cannot be told.
     """
-    if any(function is outer for outer in within):
-        return "circle"
-    within = (*within, function)
-    if isinstance(function, functools.partial):
-        return ["partial", *(_values(v, within) for v in (function.func, function.args))] + [
-            _values(function.keywords, within)
-        ]
-    parts: list[Any] = [getattr(function, "__qualname__", type(function).__qualname__)]
-    code = getattr(function, "__code__", None)
-    if code is not None:
-        parts += [_code(code), _values(function.__defaults__, within)]
-        for cell in function.__closure__ or ():
-            try:
-                parts.append(_values(cell.cell_contents, within))
-            except ValueError:  # a cell that is not filled yet
-                parts.append("empty")
-    # Attributes hold what `functools.wraps` wrapped, and a callable object's settings.
-    parts.append(_values(getattr(function, "__dict__", {}), within))
-    return parts
+    return value_fingerprint(function, of=_seqios)
 
 
-def _code(code: types.CodeType) -> list[Any]:
-    constants = [_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
-    return [code.co_code.hex(), constants, list(code.co_names)]
-
-
-def _values(value: Any, within: tuple[Any, ...]) -> Any:
-    if isinstance(value, str | int | float | bool | type(None) | bytes):
-        return repr(value)
-    if isinstance(value, tuple | list):
-        return [_values(v, within) for v in value]
-    if isinstance(value, dict):
-        return sorted([str(k), _values(v, within)] for k, v in value.items())
-    if callable(value):
-        return code_fingerprint(value, within)
-    return type(value).__qualname__
+def _seqios(value: Any) -> Any:
+    """SeqIO's and TensorFlow's values, which say themselves what they are; else None."""
+    if isinstance(value, seqio.Vocabulary):
+        return ["vocabulary", str(value)]
+    if isinstance(value, tf.Tensor) and hasattr(value, "numpy"):
+        return ["tensor", value.numpy()]
+    if isinstance(value, tf.DType | tf.TensorShape):
+        return ["tensorflow", repr(value)]
+    module = str(getattr(value, "__module__", "")).partition(".")[0]
+    if callable(value) and module in ("tensorflow", "keras") and hasattr(value, "__qualname__"):
+        return ["tensorflow", tf.__version__, value.__module__, value.__qualname__]
+    return None

@@ -169,11 +169,6 @@ def _store(task: seqio.Task, cfg: DatasetConfig) -> TokenStore:
         return TokenStore.from_chunks(materialize.token_chunks(task, cfg), FEATURES)
     key = task_fingerprint(task, cfg)
     if key is None:
-        logging.warning(
-            "task %s reads from a function without a fingerprint: its tokens are not kept in %s",
-            task.name,
-            cfg.cache_dir,
-        )
         return TokenStore.from_chunks(materialize.token_chunks(task, cfg), FEATURES)
     folder = Path(cfg.cache_dir).expanduser() / f"{seqio.utils.get_task_dir_from_name(task.name)}"
     folder = folder / f"{cfg.split}-{key}".replace("/", "_")

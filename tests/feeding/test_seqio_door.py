@@ -5,6 +5,7 @@ import functools
 import json
 import pathlib
 import sys
+import threading
 
 import gin
 import numpy as np
@@ -17,7 +18,7 @@ from kaft_promot.feeding.dataset import open_sources
 seqio = pytest.importorskip("seqio")
 tf = pytest.importorskip("tensorflow")
 
-from kaft_promot.feeding import jsonl_task, materialize, seqio_door  # noqa: E402
+from kaft_promot.feeding import jsonl_task, materialize, seqio_door, text_task  # noqa: E402
 
 LENGTHS = {"inputs": 12, "targets": 5}
 ROWS = [
@@ -283,7 +284,9 @@ def test_cache_is_used_until_something_changes(
     assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
 
 
-def test_fingerprint_sees_preprocessors(registry: pathlib.Path) -> None:
+def test_fingerprint_sees_preprocessors(
+    registry: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from kaft_promot.feeding.fingerprint import task_fingerprint
 
     def prefixed(text: str):
@@ -309,23 +312,13 @@ def test_fingerprint_sees_preprocessors(registry: pathlib.Path) -> None:
         )
     )
     assert task_fingerprint(unknown, cfg) is None
-
-
-def test_fingerprint_of_code() -> None:
-    from kaft_promot.feeding.fingerprint import code_fingerprint
-
-    def times(factor: int):
-        return lambda row: {"inputs": row["a"] * factor}
-
-    def circle():
-        return circle
-
-    digests = [json.dumps(code_fingerprint(f)) for f in (times(2), times(2), times(3))]
-    assert digests[0] == digests[1] != digests[2]
-    partials = [functools.partial(times, n) for n in (1, 2)]
-    assert code_fingerprint(partials[0]) != code_fingerprint(partials[1])
-    assert "circle" in code_fingerprint(circle)
-    assert code_fingerprint(None) == code_fingerprint(None)
+    # A value that cannot be told, in a preprocessor or in the function of a source.
+    lock = threading.Lock()
+    held = plain.replace(preprocessors=[lambda data: data and lock, *jsonl_task.TOKENIZE])
+    assert task_fingerprint(held, cfg) is None
+    source = text_task.TextSource(lambda split: [lock], ["train"], decided_by=lambda split: None)
+    assert task_fingerprint(plain.replace(source=source), cfg) is None
+    assert "its tokens are not kept in a cache: a value of type lock cannot" in caplog.text
 
 
 @pytest.mark.parametrize(
