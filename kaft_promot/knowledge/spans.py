@@ -4,6 +4,10 @@ All aliases of an answer are looked for at once (Aho-Corasick on the folded cont
 counts if it begins and ends at word boundaries *of the original text*; of overlapping matches
 the leftmost wins, and among those the longest. So the outcome depends on nothing but the text and
 the set of aliases, "Obama" is not found in "Obamacare", and every span slices back to its surface.
+
+A text is read in two ways. `find_spans` is strict: what it finds may be replaced, and what it
+does not find is no answer. `holds_alias` is wide: what it sees is a reason to refuse. Where the
+two differ ("U.S." in "U.S.A.") nothing is replaced and no record is made.
 """
 
 from __future__ import annotations
@@ -23,6 +27,17 @@ PREPOSITIONS = frozenset("in on at by from to of for with during since around wi
 _APOSTROPHES = "'\u2019\u02bc"
 # Scripts written without spaces: between their characters any place may be a word's end.
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+
+# Signs that tie two words to one name, and those that end a name: C++, C#, Na+, US$.
+_TIES = ".&@"
+_SIGNS = "+#$"
+_NAME_ENDS = re.compile(r"[+#]+(?!\w)|\$")
+_COMPANY_SITE = re.compile(r"\.com(?!\w|[.@]\w)")
+# What may stand between two sentences, and dots that end none.
+_OPENING = " \t\"'`([\u2018\u201c\u00ab"
+_SENTENCE_ENDS = ".!?:;\n"
+_TITLE = re.compile(r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|Gen|Sen|Gov)\.$")
+_ADDRESS = re.compile(r"\b(?:[a-z][a-z0-9+.-]*://|www\.)[!-~]+", re.IGNORECASE)
 
 
 def _is_word(char: str) -> bool:
@@ -44,6 +59,58 @@ def _joined(text: str, at: int) -> bool:
     return after.isdigit() and before in ".,:" and text[at - 2 : at - 1].isdigit() and at > 1
 
 
+def _inside_name(text: str, at: int) -> bool:
+    """Whether a sign ties what stands before and after offset `at` to one name.
+
+    U.S.|S.R., Node|.js, AT|&T, ada|@home.org, C|++, US|$5 (0 < at < len(text)). A hyphen or a
+    slash ties nothing: U.S.|-based, London|/Paris.
+    """
+    before, after = text[at - 1], text[at]
+    if after in _SIGNS:
+        return (before.isalpha() or before in _SIGNS) and _NAME_ENDS.match(text, at) is not None
+    if after in _TIES:
+        sign = at
+    elif before in _TIES:
+        sign = at - 1
+    else:
+        return False
+    if sign == 0 or not _is_word(text[sign - 1]) or not _is_word(text[sign + 1 : sign + 2]):
+        return False
+    if text[sign] != ".":
+        return True
+    # A company is named like its site: what is said of Amazon.com is said of Amazon.
+    return _dot_joins(text, sign) and not (sign == at and _COMPANY_SITE.match(text, sign))
+
+
+def _dot_joins(text: str, dot: int) -> bool:
+    """Whether a dot between two word characters belongs to a name and does not end a sentence.
+
+    Many texts lack the space after a full stop. A sentence begins with a capital letter that a
+    small one follows (London.He), or that is a word alone (London.I went): there the dot ends a
+    sentence. Initials (U.S.A, Ph.D.), small letters (Node.js, example.com) and capitals in a row
+    (ASP.NET) continue a name. "london.he" is read as a name, too: it is rare, and it is better
+    to refuse a record (`holds_alias` does) than to cut a name. Letters without case and digits
+    continue nothing; numbers are one word by `_joined`.
+    """
+    first, second = text[dot + 1], text[dot + 2 : dot + 3]
+    if not first.isupper():
+        return first.islower()
+    if _is_word(second):
+        return second.isupper()
+    initial = text[dot - 1].isalpha() and not _is_word(text[dot - 2 : dot - 1])
+    return initial or second == "."
+
+
+def _cuts_address(context: str, start: int, end: int) -> bool:
+    """Whether a span is a piece of a web address: replacing it would break the address."""
+    for match in _ADDRESS.finditer(context):
+        first = match.start()
+        last = first + len(match.group().rstrip(".,;:!?)]}>'\""))
+        if start < last and end > first and (start > first or end < last):
+            return True
+    return False
+
+
 def _apostrophe_joins(text: str, start: int, end: int) -> bool:
     """Whether an apostrophe ties the span to more of the same word: O'|Brien|, |Don|'t."""
     if start > 1 and text[start - 1] in _APOSTROPHES and _is_word(text[start - 2]):
@@ -52,6 +119,15 @@ def _apostrophe_joins(text: str, start: int, end: int) -> bool:
         possessive = text[end + 1] in "sS" and not (end + 2 < len(text) and _is_word(text[end + 2]))
         return not possessive
     return False
+
+
+def begins_sentence(text: str, at: int) -> bool:
+    """Whether a sentence (or a clause after a colon) begins at an offset, as far as signs tell.
+
+    After a title or an initial a dot ends no sentence: in "Mrs. May" the name does not begin one.
+    """
+    before = text[max(0, at - 16) : at].rstrip(_OPENING)
+    return not before or (before[-1] in _SENTENCE_ENDS and _TITLE.search(before) is None)
 
 
 def at_word_boundaries(text: str, start: int, end: int) -> bool:
@@ -72,6 +148,15 @@ def _is_acronym(alias: str) -> bool:
     return len(alias) > 1 and alias.isupper() and " " not in alias
 
 
+def _is_mention(context: str, start: int, end: int) -> bool:
+    """Whether `context[start:end]` is a whole name, not a piece of a longer one."""
+    if not at_word_boundaries(context, start, end) or _apostrophe_joins(context, start, end):
+        return False
+    if start > 0 and _inside_name(context, start):
+        return False
+    return not (end < len(context) and _inside_name(context, end))
+
+
 def find_spans(context: str, aliases: Iterable[str]) -> list[Span]:
     """Where an answer is mentioned: (start, end) offsets in `context`, ascending, disjoint.
 
@@ -79,14 +164,16 @@ def find_spans(context: str, aliases: Iterable[str]) -> list[Span]:
       context: the text to search.
       aliases: every way to write the answer; empty ones are ignored.
 
-    A lower-case word is no mention of an alias written in capitals ("us" is not "US").
+    A lower-case word is no mention of an alias written in capitals ("us" is not "US"). It is none
+    of a capitalised alias either where the context writes that alias with a capital though no
+    sentence begins there ("She may come in May"). Else it is one: the answer "Football", as it
+    stands at the beginning of a sentence, is the "football" of the next.
     """
-    by_pattern: dict[str, bool] = {}  # folded alias -> every alias behind it is an acronym
+    by_pattern: dict[str, list[str]] = {}  # folded alias -> the aliases behind it
     for alias in aliases:
         pattern = fold(alias.strip()).text
         if pattern:
-            acronym = _is_acronym(alias.strip())
-            by_pattern[pattern] = acronym and by_pattern.get(pattern, True)
+            by_pattern.setdefault(pattern, []).append(alias.strip())
     if not by_pattern:
         return []
     folded = fold(context)
@@ -94,16 +181,26 @@ def find_spans(context: str, aliases: Iterable[str]) -> list[Span]:
     if not any(pattern in folded.text for pattern in patterns):
         return []
     found: list[Span] = []
+    lower: list[tuple[int, Span]] = []  # in lower case, though the alias has capitals
+    capitalised = set()  # patterns that are a name here, by a capital inside a sentence
     matches = _automaton(patterns).find_matches_as_indexes(folded.text, overlapping=True)
+    addresses = "://" in folded.text or "www." in folded.text
     for index, folded_start, folded_end in matches:
         span = folded.original_span(folded_start, folded_end)
-        if span is None or not at_word_boundaries(context, *span):
+        if span is None or not _is_mention(context, *span):
             continue
-        if _apostrophe_joins(context, *span):
+        if addresses and _cuts_address(context, *span):
             continue
-        if by_pattern[patterns[index]] and context[span[0] : span[1]].islower():
-            continue
-        found.append(span)
+        behind = by_pattern[patterns[index]]
+        if not context[span[0] : span[1]].islower():
+            found.append(span)
+            if index not in capitalised and not begins_sentence(context, span[0]):
+                capitalised.add(index)
+        elif any(alias.islower() for alias in behind):
+            found.append(span)
+        elif not all(map(_is_acronym, behind)):
+            lower.append((index, span))
+    found += [span for index, span in lower if index not in capitalised]
     found.sort(key=lambda span: (span[0], -span[1]))
     chosen: list[Span] = []
     for span in found:
