@@ -14,7 +14,13 @@ from kaft_promot.knowledge import irrelevant
 from kaft_promot.knowledge.corpus import CorpusIndex
 from kaft_promot.knowledge.proposers import propose
 from kaft_promot.knowledge.records import KaftRecord, QAExample, Substitution
-from kaft_promot.knowledge.spans import core_aliases, find_spans, first_held, substitute
+from kaft_promot.knowledge.spans import (
+    core_aliases,
+    find_spans,
+    first_held,
+    first_mentioned,
+    substitute,
+)
 from kaft_promot.knowledge.targets import (
     COUNTERFACTUAL,
     EMPTY,
@@ -175,7 +181,7 @@ class Augmenter:
     def _relevant(self, example: QAExample) -> Outcome:
         if example.is_impossible or not example.context:
             return _no_own_context(example)
-        answer = first_held(example.context, example.answers)
+        answer = first_mentioned(example.context, example.answers)
         if answer is None:
             return _answer_not_in_context(example)
         return self._record(
@@ -210,7 +216,7 @@ class Augmenter:
             return Rejected("old_answer_in_context", f"{left!r} still stands in the context")
         change = Substitution(
             proposer=proposal.proposer,
-            old=first_held(example.context, example.answers) or example.answers[0],
+            old=first_mentioned(example.context, example.answers) or example.answers[0],
             new=new,
             type=proposal.type,
             spans=tuple(new_spans),

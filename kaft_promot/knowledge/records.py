@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kaft_promot.knowledge import files
-from kaft_promot.knowledge.spans import first_held
+from kaft_promot.knowledge.spans import find_spans, first_held
 from kaft_promot.knowledge.targets import (
     COUNTERFACTUAL,
     EMPTY,
@@ -192,7 +192,7 @@ def _relevant_rules(record: KaftRecord) -> list[str]:
     broken = []
     if record.answer not in record.gold_answers:
         broken.append("relevant_answer: is not one of the gold answers")
-    if not first_held(record.context, (record.answer,)):
+    if not find_spans(record.context, (record.answer,)):
         broken.append("answer_not_in_context: the answer does not stand in the context")
     return broken
 

@@ -248,6 +248,11 @@ def holds_alias(text: str, alias: str) -> bool:
     return False
 
 
+def first_mentioned(context: str, aliases: Iterable[str]) -> str | None:
+    """The first of the aliases that `find_spans` finds in a context, or None."""
+    return next((alias for alias in aliases if find_spans(context, (alias,))), None)
+
+
 def first_held(text: str, aliases: Iterable[str]) -> str | None:
     """The first of the aliases that stands in the text (see `holds_alias`), or None."""
     for alias in aliases:

@@ -170,6 +170,31 @@ def test_the_relevant_answer_is_the_alias_that_stands_there() -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "context"),
+    [
+        ("US", "They told us that the war was lost."),
+        ("1.5", "There were 15 people in it."),
+        ("The Who", "Who sang it? Nobody."),
+        ("New York", "He was in New. York came next."),
+        ("U.S.", "He left the U.S.S.R."),
+    ],
+)
+def test_defect_a_relevant_context_without_the_answer(answer: str, context: str) -> None:
+    """What only the widest reading sees is a reason to refuse, never one to accept."""
+    one = example(question="Which one?", answers=(answer,), context=context)
+    made, reasons = records_of(one)
+    assert not made.keys() & {"relevant", "counterfactual"}
+    kinds = ("relevant", "counterfactual")
+    assert reasons == {f"{kind}/answer_not_in_context": 1 for kind in kinds}
+
+
+def test_what_was_replaced_is_a_mention() -> None:
+    made, _ = records_of(example(answers=("the Obama", "Obama")))
+    change = made["counterfactual"].substitution
+    assert change is not None and change.old == made["relevant"].answer == "Obama"
+
+
+@pytest.mark.parametrize(
     ("fields", "parametric", "reasons"),
     [
         ({"context": "It was Obamacare."}, "Peru",

@@ -156,6 +156,14 @@ def test_trex_without_such_a_sentence_has_no_context(write_rows: Write) -> None:
     assert example.context == "Ada Lovelace left Londinium."
 
 
+def test_trex_takes_no_sentence_that_only_seems_to_hold_the_answer(write_rows: Write) -> None:
+    seeming = {"text": "Ada Lovelace told us so.", "obj_surface": "us", "start": 18}
+    telling = {"text": "Ada Lovelace was born in the US.", "obj_surface": "US", "start": 29}
+    row = TREX | {"obj_label": "US", "evidence": [seeming, telling]}
+    (example,) = read_examples(write_rows("trex.jsonl", [row]))
+    assert example.context == telling["text"]
+
+
 def test_trex_in_lamas_own_rows(write_rows: Write) -> None:
     row = {
         "uuid": "u1",

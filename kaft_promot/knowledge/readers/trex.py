@@ -19,7 +19,7 @@ from kaft_promot.knowledge import files
 from kaft_promot.knowledge.readers import base
 from kaft_promot.knowledge.records import QAExample
 from kaft_promot.knowledge.relations import answer_type_for, question_for
-from kaft_promot.knowledge.spans import holds_alias
+from kaft_promot.knowledge.spans import find_spans, holds_alias
 
 SOURCE = "trex"
 
@@ -51,12 +51,13 @@ def _sentences(row: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _context(subject: str, label: str, sentences: list[tuple[str, str]]) -> str | None:
+    # The subject only has to be recognised (Bastiaan "Bas" Heijne); the answer is to be found.
     both = [(text, surface) for text, surface in sentences if holds_alias(text, subject)]
     for text, _ in both:
-        if holds_alias(text, label):
+        if find_spans(text, (label,)):
             return text
     for text, surface in both:
-        if holds_alias(text, surface):
+        if find_spans(text, (surface,)):
             return text
     return None
 
