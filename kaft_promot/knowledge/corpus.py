@@ -1,8 +1,8 @@
 """What must be known of the whole input before one example can be augmented.
 
 Built in one pass and never changed after: the candidate answers of each relation and type with
-all ways to write them, the facts of each subject, and the pool of contexts. Everything is sorted
-by content, so it does not depend on the order of the input.
+all ways to write them, the right answers to each question, and the pool of contexts. Everything is
+sorted by content, so it does not depend on the order of the input.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from kaft_promot.knowledge.answer_types import classify, is_clean
 from kaft_promot.knowledge.records import QAExample
@@ -18,6 +18,8 @@ from kaft_promot.knowledge.spans import PREPOSITIONS
 from kaft_promot.knowledge.text import normal_forms, normal_passage, normalize_answer
 
 CONTEXT_POOL_LIMIT = 200_000
+
+Asked = tuple[str, str | None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,11 +41,17 @@ class Entity:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PoolContext:
-    """A context that may be lent to another question."""
+    """A context that may be lent to another question.
+
+    Attributes:
+      text: the context.
+      titles: of every article that it is known from.
+      subjects: of every example that has it.
+    """
 
     text: str
-    title: str | None
-    subject: str | None
+    titles: set[str]
+    subjects: set[str]
 
 
 def answer_type(example: QAExample) -> str:
@@ -75,7 +83,8 @@ class CorpusIndex:
         others: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         relations: dict[str, set[str]] = collections.defaultdict(set)
         types: dict[str, set[str]] = collections.defaultdict(set)
-        facts: dict[tuple[str, str], set[str]] = collections.defaultdict(set)
+        first: dict[Asked, str] = {}  # most questions have one answer: no set for each
+        facts: dict[Asked, set[str]] = {}
         contexts: dict[bytes, PoolContext] = {}
         self.examples = 0
         for example in examples:
@@ -90,14 +99,15 @@ class CorpusIndex:
             types[answer_type(example)].add(key)
             if example.relation:
                 relations[example.relation].add(key)
-                if example.subject:
-                    facts[normalize_answer(example.subject), example.relation].add(key)
+            for asked in _asked(example):
+                if first.setdefault(asked, key) != key:
+                    facts.setdefault(asked, {first[asked]}).add(key)
         self._entities = {
             key: _entity(key, canonical[key], others[key]) for key in sorted(canonical)
         }
         self.by_relation = self._pools(relations)
         self.by_type = self._pools(types)
-        self._facts = {key: sorted(objects) for key, objects in facts.items() if len(objects) > 1}
+        self._facts = facts
         keys_of_form: dict[str, set[str]] = collections.defaultdict(set)
         for key, entity in self._entities.items():
             for form in entity.forms:
@@ -130,29 +140,36 @@ class CorpusIndex:
         return next((f for f in self.same_things(answers) if f" {f} " in passage), None)
 
     def other_right_answers(self, example: QAExample) -> tuple[str, ...]:
-        """Normal forms of the objects that the corpus gives for the same subject and relation."""
-        if example.relation is None or example.subject is None:
-            return ()
-        keys = self._facts.get((normalize_answer(example.subject), example.relation), ())
+        """Normal forms of what else the corpus gives as a right answer to an example's question.
+
+        It is the same question if it asks for the same relation of the same subject, or if its
+        normalised text is the same.
+        """
         own = normalize_answer(example.answers[0]) if example.answers else ""
-        return tuple(f for key in keys if key != own for f in self._entities[key].forms)
+        keys = {key for asked in _asked(example) for key in self._facts.get(asked, ())} - {own}
+        return tuple(form for key in sorted(keys) for form in self._entities[key].forms)
+
+
+def _asked(example: QAExample) -> Iterator[Asked]:
+    """What a question asks, in forms to compare: its text, and its subject and relation."""
+    yield normal_passage(example.question), None
+    if example.relation is not None and example.subject is not None:
+        yield normalize_answer(example.subject), example.relation
 
 
 def _add_context(contexts: dict[bytes, PoolContext], example: QAExample, limit: int) -> None:
     assert example.context is not None
     digest = hashlib.blake2b(example.context.encode(), digest_size=16).digest()
-    entry = PoolContext(example.context, example.title, example.subject)
-    held = contexts.get(digest)
-    # Two examples may share a context and differ in title or subject: keep the same one always.
-    if held is None or _order(entry) < _order(held):
-        contexts[digest] = entry
+    entry = contexts.get(digest)
+    if entry is None:
+        entry = contexts[digest] = PoolContext(example.context, set(), set())
+    if example.title is not None:
+        entry.titles.add(example.title)
+    if example.subject is not None:
+        entry.subjects.add(example.subject)
     if len(contexts) > 2 * limit:
         for far in sorted(contexts)[limit:]:
             del contexts[far]
-
-
-def _order(context: PoolContext) -> tuple[str, str]:
-    return context.title or "", context.subject or ""
 
 
 def _entity(

@@ -46,9 +46,7 @@ def random(example: QAExample, index: CorpusIndex, *, seed: int) -> IrrelevantCo
         other = pool[i]
         if other.text == example.context:
             continue
-        if other.title is not None and other.title == example.title:
-            continue
-        if other.subject is not None and other.subject == example.subject:
+        if example.title in other.titles or example.subject in other.subjects:
             continue
         passage = normal_passage(other.text)
         if any(f" {form} " in passage for form in forms):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import Any
 
@@ -89,6 +90,23 @@ def test_another_right_answer_is_refused() -> None:
     assert isinstance(choose(chile, [chile, brazil, brazil_too]), str)
 
 
+def test_another_right_answer_is_known_by_the_questions_text() -> None:
+    """Ada wrote Notes and Letters: two rows with one question, without relation and subject."""
+    asked: dict[str, Any] = {"relation": None, "subject": None, "answer_type": "book"}
+    notes = person(0, "Notes", question="What did Ada write?", **asked)
+    letters = person(1, "Letters", question="what did Ada  write", **asked)
+    assert isinstance(choose(notes, [notes, letters], proposers=("type",)), str)
+    emma = person(2, "Emma", question="What did Jane write?", **asked)
+    corpus = [notes, letters, emma]
+    found = {choose(notes, corpus, proposers=("type",), seed=s).entity.surface for s in range(9)}
+    assert found == {"Emma"}
+    both = person(3, "x", context="Her Letters are many.", question="Why?", **asked)
+    pool = CorpusIndex([notes, person(4, "Letters", context=None, **asked), both])
+    assert irrelevant.random(notes, pool, seed=0) is not None
+    pool = CorpusIndex([notes, dataclasses.replace(letters, context=None), both])
+    assert irrelevant.random(notes, pool, seed=0) is None
+
+
 def test_a_type_with_one_member_gives_no_proposal_and_no_loop() -> None:
     gold = person(0, "Paris")
     assert choose(gold, [gold]) == "relation: all 1 candidates of 'P19' were refused"
@@ -167,6 +185,20 @@ def test_random_contexts_hold_no_alias_and_are_of_another_article() -> None:
     assert {item and (item.text, item.kind) for item in found} == {
         ("The Nile is a river.", "random")
     }
+
+
+@pytest.mark.parametrize("field", ["title", "subject"])
+def test_a_shared_context_is_of_every_article_and_subject(field: str) -> None:
+    origins: list[dict[str, Any]] = [{}, {field: "Ada"}, {field: None}]
+    shared = [
+        person(i, "y", context="A river.", **({"title": f"t{i}"} | origin))
+        for i, origin in enumerate(origins, start=1)
+    ]
+    gold = person(8, "Paris", **({"title": "own"} | origins[1]))
+    for corpus in (shared, shared[::-1]):
+        index = CorpusIndex([gold, *corpus])
+        assert irrelevant.random(gold, index, seed=0) is None
+        assert irrelevant.random(person(9, "Oslo"), index, seed=0) is not None
 
 
 def test_random_contexts_hold_no_other_right_answer() -> None:
