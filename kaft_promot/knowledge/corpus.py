@@ -152,7 +152,9 @@ class CorpusIndex:
 
 def _asked(example: QAExample) -> Iterator[Asked]:
     """What a question asks, in forms to compare: its text, and its subject and relation."""
-    yield normal_passage(example.question), None
+    question = normal_passage(example.question)
+    if not question.isspace():
+        yield question, None
     if example.relation is not None and example.subject is not None:
         yield normalize_answer(example.subject), example.relation
 

@@ -75,6 +75,22 @@ def test_refusals(candidate: str, why: str) -> None:
     assert isinstance(proposal, str) == bool(why)
 
 
+@pytest.mark.parametrize(
+    ("gold", "context", "candidate"),
+    [
+        ("Rome", "Rome is near, not London/Paris.", "Paris"),
+        ("京都", "彼は京都に住んでいる。東京ではない。", "東京"),
+        ("Rome", "Rome is not in l'Italie.", "Italie"),
+    ],
+)
+def test_what_the_widest_reading_sees_in_the_context_is_refused(
+    gold: str, context: str, candidate: str
+) -> None:
+    one = person(0, gold, context=context)
+    assert isinstance(choose(one, [one, person(1, candidate)]), str)
+    assert isinstance(choose(one, [one, person(1, candidate), person(2, "Lima")]), Proposal)
+
+
 def test_what_is_held_in_the_gold_answer_is_refused() -> None:
     gold = person(0, "New York City")
     assert isinstance(choose(gold, [gold, person(1, "York")]), str)

@@ -22,6 +22,7 @@ from kaft_promot.knowledge.proposers import by_type, relation
 from kaft_promot.knowledge.proposers.pool import Pool
 from kaft_promot.knowledge.randomness import KeyedDraws
 from kaft_promot.knowledge.records import QAExample
+from kaft_promot.knowledge.spans import first_held
 from kaft_promot.knowledge.text import normal_passage
 
 PROPOSERS: dict[str, Callable[[QAExample, CorpusIndex], Pool | None]] = {
@@ -92,7 +93,10 @@ def propose(
         draws = KeyedDraws(seed, example.id, f"propose/{name}")
         for i in draws.distinct_below(len(pool.candidates), MAX_DRAWS):
             candidate = pool.candidates[i]
-            if not _refused(candidate, taken, all_taken, passage):
+            if _refused(candidate, taken, all_taken, passage):
+                continue
+            # The normalised passage hides what a slash or a script without spaces joins.
+            if first_held(example.context, candidate.aliases) is None:
                 return Proposal(name, pool.type, candidate)
         looked_at = min(len(pool.candidates), MAX_DRAWS)
         why.append(f"{name}: all {looked_at} candidates of {pool.type!r} were refused")
