@@ -12,6 +12,7 @@ from typing import NamedTuple
 from kaft_promot.errors import UserError
 from kaft_promot.knowledge import irrelevant
 from kaft_promot.knowledge.corpus import CorpusIndex
+from kaft_promot.knowledge.framing import is_framed
 from kaft_promot.knowledge.proposers import propose
 from kaft_promot.knowledge.records import KaftRecord, QAExample, Substitution
 from kaft_promot.knowledge.spans import (
@@ -200,16 +201,23 @@ class Augmenter:
         spans = find_spans(example.context, core_aliases(example.answers))
         if not spans:
             return _answer_not_in_context(example)
+        framed = {is_framed(example.context, span) for span in spans}
+        if len(framed) > 1:
+            return Rejected(
+                "no_proposal",
+                "no proposal fits all mentions: some begin with a preposition and some do not",
+            )
         proposal = propose(
             example,
             self._index,
             proposers=self._settings.proposers,
             parametric_answer=self._parametric_answer(example),
             seed=self._settings.seed,
+            framed=framed.pop(),
         )
         if isinstance(proposal, str):
             return Rejected("no_proposal", proposal)
-        new = proposal.entity.surface
+        new = proposal.surface
         context, new_spans = substitute(example.context, spans, new)
         left = self._index.held_alias(context, example.answers)
         if left is not None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from kaft_promot.knowledge.answer_types import classify, is_clean
 from kaft_promot.knowledge.records import QAExample
-from kaft_promot.knowledge.spans import PREPOSITIONS
+from kaft_promot.knowledge.spans import begins_with_preposition
 from kaft_promot.knowledge.text import normal_forms, normal_passage, normalize_answer
 
 CONTEXT_POOL_LIMIT = 200_000
@@ -179,5 +179,5 @@ def _entity(
 ) -> Entity:
     names = sorted(canonical, key=lambda name: (-canonical[name], name))
     names += sorted(others.keys() - canonical.keys(), key=lambda name: (-others[name], name))
-    names.sort(key=lambda name: name.split()[0].lower() in PREPOSITIONS)  # "1041", not "in 1041"
+    names.sort(key=begins_with_preposition)  # "1041", not "in 1041"
     return Entity(tuple(names), tuple(dict.fromkeys((key, *normal_forms(names)))))

@@ -209,6 +209,11 @@ def find_spans(context: str, aliases: Iterable[str]) -> list[Span]:
     return chosen
 
 
+def begins_with_preposition(text: str) -> bool:
+    """Whether the first word of a text is one of `PREPOSITIONS`."""
+    return any(word.lower() in PREPOSITIONS for word in text.split(None, 1)[:1])
+
+
 def core_aliases(aliases: Sequence[str]) -> tuple[str, ...]:
     """The aliases to replace: without those that only put a preposition before another one.
 

@@ -6,9 +6,9 @@ To add one: write a file here with a function from (example, index) to a `Pool`,
 A candidate is refused (METHODS section 1) if one of its aliases equals, holds or is held in an
 alias of the gold or of the parametric answer, after normalisation and token-wise; if it already
 stands in the context; and, as this project decides, if the corpus holds it as another right
-answer to the same question. The aliases are those of the whole corpus, so "USA" is never proposed
-for "United States". At most `MAX_DRAWS` candidates are looked at: a type with one member gives
-"no proposal", never a loop.
+answer to the same question, or if no way to write it fits the place (see `framing`). The aliases
+are those of the whole corpus, so "USA" is never proposed for "United States". At most `MAX_DRAWS`
+candidates are looked at: a type with one member gives "no proposal", never a loop.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from kaft_promot.errors import UserError
 from kaft_promot.knowledge.corpus import CorpusIndex, Entity
+from kaft_promot.knowledge.framing import fitting
 from kaft_promot.knowledge.proposers import by_type, relation
 from kaft_promot.knowledge.proposers.pool import Pool
 from kaft_promot.knowledge.randomness import KeyedDraws
@@ -35,11 +36,19 @@ MAX_DRAWS = 64
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Proposal:
-    """A counterfactual answer: who chose it, what it shares with the old one, its aliases."""
+    """A counterfactual answer.
+
+    Attributes:
+      proposer: the name of the proposer that chose it.
+      type: what it shares with the old one.
+      entity: the answer with all its aliases.
+      surface: the alias that takes the old one's place.
+    """
 
     proposer: str
     type: str
     entity: Entity
+    surface: str
 
 
 def parse_proposers(names: str | Sequence[str]) -> tuple[str, ...]:
@@ -65,6 +74,7 @@ def propose(
     proposers: Sequence[str],
     parametric_answer: str | None,
     seed: int,
+    framed: bool = False,
 ) -> Proposal | str:
     """Chooses a counterfactual answer.
 
@@ -74,6 +84,7 @@ def propose(
       proposers: names from `PROPOSERS`, tried in order.
       parametric_answer: the base model's own answer, if known.
       seed: of the run; the choice depends on (seed, example id) only.
+      framed: whether the mentions to be replaced begin with a preposition.
 
     Returns:
       The proposal, or a sentence that says why there is none.
@@ -93,11 +104,12 @@ def propose(
         draws = KeyedDraws(seed, example.id, f"propose/{name}")
         for i in draws.distinct_below(len(pool.candidates), MAX_DRAWS):
             candidate = pool.candidates[i]
-            if _refused(candidate, taken, all_taken, passage):
+            surface = fitting(candidate, framed)
+            if surface is None or _refused(candidate, taken, all_taken, passage):
                 continue
             # The normalised passage hides what a slash or a script without spaces joins.
             if first_held(example.context, candidate.aliases) is None:
-                return Proposal(name, pool.type, candidate)
+                return Proposal(name, pool.type, candidate, surface)
         looked_at = min(len(pool.candidates), MAX_DRAWS)
         why.append(f"{name}: all {looked_at} candidates of {pool.type!r} were refused")
     return "; ".join(why)
