@@ -117,6 +117,22 @@ def test_nested_squad_rejects_carry_their_path(tmp_path: pathlib.Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("holder", ["title", "context"])
+def test_half_a_surrogate_pair_in_what_questions_share(tmp_path: pathlib.Path, holder: str) -> None:
+    answers = [{"text": "France", "answer_start": 15}]
+    document = nested("1.1", answers=answers)
+    article = document["data"][0]
+    (article if holder == "title" else article["paragraphs"][0])[holder] = "France \ud800"
+    document["data"] += nested("1.1", answers=answers)["data"]
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps(document))
+    rejects = Rejects()
+    assert len(list(read_examples(path, rejects=rejects))) == 1
+    assert [(row["path"], row["reason"]) for row in rejects.rows] == [
+        ("data[0].paragraphs[0].qas[0]", "invalid_unicode")
+    ]
+
+
 def test_nested_squad_cut_off(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "cut.json"
     path.write_text(json.dumps(nested("1.1", answers=[]), indent=1)[:-20])
@@ -238,6 +254,12 @@ def test_bad_rows_are_rejected_with_file_line_and_reason(
          "answer_not_in_context"),
         ({"evidence": [{"text": "Ada in Rome", "obj_surface": "", "start": 7}]}, "empty_answer"),
         ({"evidence": ["x"]}, "field_type"),
+        ({"evidence": [{"text": "Ada in Rome", "obj_surface": "Rome", "start": "7"}]},
+         "field_type"),
+        ({"evidence": [{"text": "Ada in Rome", "obj_surface": "Rome", "start": 7.0}]},
+         "field_type"),
+        ({"evidence": [{"text": "Ada in Rome", "obj_surface": "Rome", "start": True}]},
+         "field_type"),
         ({"evidence": None}, "missing_field"),
         ({"relation": "P999999", "template": "no gaps"}, "unknown_relation"),
         ({"sub_label": None}, "missing_field"),

@@ -83,8 +83,9 @@ def _read_nested(path: files.PathLike, rejects: files.Rejects) -> Iterator[base.
                     if not isinstance(question, Mapping):
                         raise base.RowError("field_type", "the question is no JSON object")
                     shared = {"title": article.get("title"), "context": paragraph.get("context")}
-                    _check_unicode(question)
-                    example = _to_example(place, {"is_impossible": False, **question, **shared})
+                    row = {"is_impossible": False, **question, **shared}
+                    _check_unicode(row)
+                    example = _to_example(place, row)
                 except base.RowError as error:
                     rejects.add(place, error.reason, str(error))
                     continue

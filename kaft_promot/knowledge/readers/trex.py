@@ -42,6 +42,10 @@ def _sentences(row: Mapping[str, Any]) -> list[tuple[str, str]]:
         if not surface.strip():
             raise base.RowError("empty_answer", "a piece of evidence has a blank surface")
         start = item.get("start")
+        if start is not None and type(start) is not int:
+            raise base.RowError(
+                "field_type", "a piece of evidence has a 'start' that is no integer"
+            )
         if start is not None and text[start : start + len(surface)] != surface:
             raise base.RowError(
                 "answer_not_in_context", f"{surface!r} does not stand at {start} in its sentence"
