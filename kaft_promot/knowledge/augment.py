@@ -171,7 +171,7 @@ def augment_file(
         [pathlib.Path(output_dir) / name for name in names],
     )
     with files.AtomicFolder(output_dir) as folder:
-        rejected = folder.open(names[1])
+        out, rejected, counts = (folder.open(name) for name in names)
         bad_answers = files.Rejects(rejected)
         answers, probed = parametric_answers, None
         if isinstance(answers, files.PathLike):
@@ -190,13 +190,12 @@ def augment_file(
         if probed is not None:
             placed = _same_questions(placed, probed, parametric_answers)
         bar = tqdm(placed, "augment", index.examples, unit="example", disable=not progress)
-        out = folder.open(names[0])
         not_applicable = tally.counts["not_applicable"]
         for record in _run(bar, Augmenter(index, settings, answers), tally.records, not_applicable):
             out.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
             tally.written(record)
         summary = tally.summary(_described(settings, paths, format), bad_answers)
-        json.dump(dataclasses.asdict(summary), folder.open(names[2]), indent=2)
+        json.dump(dataclasses.asdict(summary), counts, indent=2)
     return summary
 
 

@@ -177,12 +177,15 @@ class AtomicFolder:
     """Files of one run in one folder, put in place together when the block ends without error.
 
     Raises:
-      UserError: the folder cannot be made, or a write fails (a full disk): one line that says
-        so. The files that were there before stay.
+      UserError: the folder cannot be made, a folder stands where a file is to go, or a write fails
+        (a full disk): one line that says so. The files that were there before stay; should the
+        very last step fail, putting one finished file after the other in place, the line names
+        those that are new already.
     """
 
     def __init__(self, folder: PathLike) -> None:
         self._folder = pathlib.Path(folder)
+        self._placed: list[str] = []
         self._open: dict[pathlib.Path, tuple[pathlib.Path, IO[str]]] = {}
 
     def __enter__(self) -> AtomicFolder:
@@ -195,6 +198,8 @@ class AtomicFolder:
     def open(self, name: str) -> IO[str]:
         """Opens a text file (UTF-8) that will appear as `name` in the folder."""
         goal = self._folder / name
+        if goal.is_dir():
+            raise UserError(f"{goal} is a folder, and a file of this name is to be written there")
         temporary = goal.with_name(f".{name}.{os.getpid()}.tmp")
         try:
             out = temporary.open("w", encoding="utf-8", newline="\n")
@@ -217,6 +222,7 @@ class AtomicFolder:
                     out.close()
                 for goal, (temporary, _) in self._open.items():
                     temporary.replace(goal)
+                    self._placed.append(goal.name)
         except OSError as failure:
             error = failure
         finally:
@@ -225,7 +231,9 @@ class AtomicFolder:
                     out.close()
                 temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
+            placed = ", ".join(self._placed)
             raise UserError(
                 f"writing in {self._folder} failed ({error.strerror or error}); "
-                "what was there before is unchanged"
+                + (f"new are {placed}; else " if placed else "")
+                + "what was there before is unchanged"
             ) from error

@@ -188,35 +188,6 @@ def test_defect_a_relevant_context_without_the_answer(answer: str, context: str)
     assert reasons == {f"{kind}/answer_not_in_context": 1 for kind in kinds}
 
 
-@pytest.mark.parametrize(
-    ("answers", "context", "other", "new"),
-    [
-        (("in 1041", "1041"), "She was born in 1041 there.", ("in 1900",), None),
-        (("in 1041", "1041"), "She was born in 1041 there.", ("in 1900", "1900"),
-         "She was born in 1900 there."),
-        (("in 1041",), "It fell in 1041.", ("1900",), None),
-        (("in 1041",), "It fell in 1041.", ("in 1900", "1900"), "It fell in 1900."),
-        (("in 1041",), "In 1041 it fell.", ("1900", "in 1900"), "in 1900 it fell."),
-        (("in 1041",), "It fell in 1041.", ("In Bruges",), None),
-        (("In Bruges",), "He saw In Bruges.", ("Emma",), "He saw Emma."),
-        (("In Bruges", "Bruges"), "He saw In Bruges.", ("Of Mice",), None),
-        (("in 1041", "year one"), "It fell in 1041, year one.", ("in 1900", "1900"), None),
-    ],
-)  # fmt: skip
-def test_defect_prepositions_doubled_or_lost(
-    answers: tuple[str, ...], context: str, other: tuple[str, ...], new: str | None
-) -> None:
-    one = example(answers=answers, context=context, answer_type="time")
-    two = example(id="two", answers=other, context="x", answer_type="time", question="What?")
-    rejects = Rejects()
-    made = augment(
-        [one], None, index=CorpusIndex([one, two]), rejects=rejects,
-        settings=Settings(kinds=("counterfactual",)),
-    )  # fmt: skip
-    assert [record.context for record in made] == ([] if new is None else [new])
-    assert rejects.counts == ({"counterfactual/no_proposal": 1} if new is None else {})
-
-
 def test_what_was_replaced_is_a_mention() -> None:
     made, _ = records_of(example(answers=("the Obama", "Obama")))
     change = made["counterfactual"].substitution
@@ -416,23 +387,6 @@ def test_an_input_is_not_overwritten(tmp_path: pathlib.Path, of_answers: bool) -
             split="train",
         )
     assert kept.read_bytes() == before and [*kept.parent.iterdir()] == [kept]
-
-
-def test_a_full_disk_keeps_what_was_finished(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, _ = write_inputs(tmp_path)
-    out = tmp_path / "out"
-    augment_file(path, out, kinds="relevant")
-    before = {file.name: file.read_bytes() for file in out.iterdir()}
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(UserError, match=r"No space left on device.*unchanged"):
-        augment_file(path, out, kinds="counterfactual")
-    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
 def test_real_squad_and_trex(shared_dir: pathlib.Path, tmp_path: pathlib.Path) -> None:
