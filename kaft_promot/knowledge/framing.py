@@ -35,8 +35,9 @@ def fitting(entity: Entity, framed: bool) -> str | None:
       One of the entity's aliases, or None if none fits.
     """
     for alias in entity.aliases:
-        if begins_with_preposition(alias) == framed and not (framed and _is_title(alias)):
-            return alias if is_clean(alias) else None
+        fits = begins_with_preposition(alias) == framed and not (framed and _is_title(alias))
+        if fits and is_clean(alias):
+            return alias
     return None
 
 

@@ -83,7 +83,24 @@ def test_an_unlabelled_row_with_offsets_stays_squad(write_rows: Write) -> None:
     path = write_rows("rows.jsonl", [row])
     assert detect_format(path) == "squad"
     (example,) = read_examples(path)
-    assert example.is_impossible
+    assert example.is_impossible and example.source == "adversarial"
+
+
+def test_rows_after_the_first_keep_their_own_fields(write_rows: Write) -> None:
+    """The first row looks like SQuAD's; the others have more than that, or less."""
+    more = {"source": "mine", "relation": "P131", "subject": "Caen", "answer_type": "country"}
+    unlabelled = FLAT | {"id": "a3", "answers": {"text": [], "answer_start": []}}
+    del unlabelled["is_impossible"]
+    rows = [FLAT, FLAT | {"id": "a2"} | more, unlabelled, PLAIN, PLAIN | {"answer": "Austen"}]
+    del rows[-1]["answers"]
+    path = write_rows("rows.jsonl", rows)
+    assert detect_format(path) == "squad"
+    first, second, third, fourth, fifth = read_examples(path)
+    assert (first.source, first.relation) == ("squad", None)
+    assert {name: getattr(second, name) for name in more} == more
+    assert third.is_impossible
+    assert (fourth.context, fourth.answers) == (None, ("Jane Austen", "Austen"))
+    assert fifth.answers == ("Austen",) and fifth.id != fourth.id
 
 
 @pytest.mark.parametrize("indent", [None, 1])

@@ -43,12 +43,12 @@ class Reader:
 def read_rows(
     path: files.PathLike,
     rejects: files.Rejects,
-    to_example: Callable[[files.Place, Mapping[str, Any]], QAExample],
+    to_example: Callable[[Mapping[str, Any]], QAExample],
 ) -> Iterator[Placed]:
     """Reads JSON lines with a function from row to example; RowErrors go to the rejects."""
     for place, row in files.read_jsonl(path, rejects):
         try:
-            example = to_example(place, row)
+            example = to_example(row)
         except RowError as error:
             rejects.add(place, error.reason, str(error))
             continue

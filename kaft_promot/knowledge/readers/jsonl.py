@@ -10,12 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kaft_promot.knowledge import files
 from kaft_promot.knowledge.readers import base
 from kaft_promot.knowledge.records import QAExample
 
 
-def _to_example(place: files.Place, row: Mapping[str, Any]) -> QAExample:
+def to_example(row: Mapping[str, Any], *, source: str = "jsonl") -> QAExample:
+    """The example of one row.
+
+    Args:
+      row: see the module's docstring.
+      source: the data set's name where the row has none.
+
+    Raises:
+      RowError: the row gives no example.
+    """
     question = base.text_field(row, "question")
     context = base.text_field(row, "context", required=False)
     is_impossible = base.flag_field(row, "is_impossible")
@@ -27,7 +35,7 @@ def _to_example(place: files.Place, row: Mapping[str, Any]) -> QAExample:
             raise base.RowError("missing_field", "the row has no 'answers'")
         given = []
     answers = base.answers_field(given, is_impossible=is_impossible)
-    source = base.text_field(row, "source", required=False) or "jsonl"
+    source = base.text_field(row, "source", required=False) or source
     example_id = base.text_field(row, "id", required=False)
     assert question is not None
     return QAExample(
@@ -46,6 +54,6 @@ def _to_example(place: files.Place, row: Mapping[str, Any]) -> QAExample:
 
 READER = base.Reader(
     name="jsonl",
-    read=lambda path, rejects: base.read_rows(path, rejects, _to_example),
+    read=lambda path, rejects: base.read_rows(path, rejects, to_example),
     matches_row=lambda row: "question" in row and ("answers" in row or "answer" in row),
 )

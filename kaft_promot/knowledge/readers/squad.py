@@ -3,8 +3,9 @@
 Nested: `{"version", "data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question",
 "answers": [{"text", "answer_start"}], "is_impossible"}]}]}]}`. Flat: one question a line with
 `id, title, context, question, answers` (a list of texts, or `{"text": [...]}`) and, for 2.0,
-`is_impossible`; a flat row whose `answers` are empty is unanswerable. Rows of a nested file have
-no line, so rejected ones carry their path, e.g. `data[0].paragraphs[2].qas[1]`.
+`is_impossible`; a flat row without it whose `answers` are empty is unanswerable. Flat rows may be
+mixed with plain ones: whatever the plain reader takes from a row is taken here, too. Rows of a
+nested file have no line, so rejected ones carry their path, e.g. `data[0].paragraphs[2].qas[1]`.
 """
 
 from __future__ import annotations
@@ -15,35 +16,23 @@ from typing import Any
 
 from kaft_promot.errors import UserError
 from kaft_promot.knowledge import files
-from kaft_promot.knowledge.readers import base
+from kaft_promot.knowledge.readers import base, jsonl
 from kaft_promot.knowledge.records import QAExample
 
 SOURCE = "squad"
-# What only the plain reader takes from a row.
+# What SQuAD has not.
 _PLAIN_FIELDS = frozenset({"source", "relation", "answer_type", "subject"})
 
 
-def _to_example(place: files.Place, row: Mapping[str, Any]) -> QAExample:
-    context = base.text_field(row, "context")
-    question = base.text_field(row, "question")
-    given = row.get("answers")
-    if given is None:
-        raise base.RowError("missing_field", "the row has no 'answers'")
-    if "is_impossible" in row:
-        is_impossible = base.flag_field(row, "is_impossible")
-    else:
-        is_impossible = given in ([], {"text": []}, {"text": [], "answer_start": []})
-    example_id = base.text_field(row, "id")
-    assert question is not None and example_id is not None
-    return QAExample(
-        id=example_id,
-        source=SOURCE,
-        question=question,
-        context=context,
-        answers=base.answers_field(given, is_impossible=is_impossible),
-        is_impossible=is_impossible,
-        title=base.text_field(row, "title", required=False),
-    )
+def _to_example(row: Mapping[str, Any]) -> QAExample:
+    """The example of a flat row: what the plain reader makes of it, so that no field is lost.
+
+    Only this reader knows that no answers mean unanswerable where a row has no label.
+    """
+    if "is_impossible" not in row:
+        none = row.get("answers") in ([], {"text": []}, {"text": [], "answer_start": []})
+        row = {**row, "is_impossible": none}
+    return jsonl.to_example(row, source=SOURCE)
 
 
 def _load(path: files.PathLike) -> Any:
@@ -85,7 +74,9 @@ def _read_nested(path: files.PathLike, rejects: files.Rejects) -> Iterator[base.
                     shared = {"title": article.get("title"), "context": paragraph.get("context")}
                     row = {"is_impossible": False, **question, **shared}
                     _check_unicode(row)
-                    example = _to_example(place, row)
+                    for name in ("id", "context"):
+                        base.text_field(row, name)
+                    example = _to_example(row)
                 except base.RowError as error:
                     rejects.add(place, error.reason, str(error))
                     continue
@@ -117,9 +108,7 @@ def _read(path: files.PathLike, rejects: files.Rejects) -> Iterator[base.Placed]
 def _matches_row(row: Mapping[str, Any]) -> bool:
     """Whether a row is flat SQuAD: it has the label of version 2.0, or answers with offsets.
 
-    A labelled row with a field that SQuAD has not is left to the plain reader, which reads it
-    equally and keeps that field. Without a label only this reader knows that no answers means
-    unanswerable.
+    A labelled row with a field that SQuAD has not is the plain reader's, which reads it equally.
     """
     if not {"id", "context", "question", "answers"} <= row.keys():
         return False

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kaft_promot.knowledge import files
 from kaft_promot.knowledge.readers import base
 from kaft_promot.knowledge.records import QAExample
 from kaft_promot.knowledge.relations import answer_type_for, question_for
@@ -66,7 +65,7 @@ def _context(subject: str, label: str, sentences: list[tuple[str, str]]) -> str 
     return None
 
 
-def _to_example(place: files.Place, row: Mapping[str, Any]) -> QAExample:
+def _to_example(row: Mapping[str, Any]) -> QAExample:
     relation = base.text_field(row, "relation" if "relation" in row else "predicate_id")
     subject = base.text_field(row, "sub_label")
     label = base.text_field(row, "obj_label")
