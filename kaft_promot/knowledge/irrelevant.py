@@ -41,12 +41,11 @@ def random(example: QAExample, index: CorpusIndex, *, seed: int) -> IrrelevantCo
     """
     pool = index.contexts
     forms = (*index.same_things(example.answers), *index.other_right_answers(example))
+    text, title, subject = example.context, example.title, example.subject
     draws = KeyedDraws(seed, example.id, "irrelevant/random")
     for i in draws.distinct_below(len(pool), MAX_DRAWS):
         other = pool[i]
-        if other.text == example.context:
-            continue
-        if example.title in other.titles or example.subject in other.subjects:
+        if other.text == text or title in other.titles or subject in other.subjects:
             continue
         passage = normal_passage(other.text)
         if any(f" {form} " in passage for form in forms):

@@ -1,7 +1,7 @@
 """Mentions of an answer in a context: found on folded text, decided on the original text.
 
-All aliases of an answer are looked for at once (Aho-Corasick on the folded context). A match
-counts if it begins and ends at word boundaries *of the original text*; of overlapping matches
+All aliases of an answer are looked for on the folded context (many at once by Aho-Corasick). A
+match counts if it begins and ends at word boundaries *of the original text*; of overlapping matches
 the leftmost wins, and among those the longest. So the outcome depends on nothing but the text and
 the set of aliases, "Obama" is not found in "Obamacare", and every span slices back to its surface.
 
@@ -15,13 +15,15 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import ahocorasick_rs
 
 from kaft_promot.knowledge.text import ARTICLES, fold, normal_passage, normalize_answer
 
 Span = tuple[int, int]
+
+_FEW = 4  # so many patterns are searched for one by one before an automaton would be built
 
 PREPOSITIONS = frozenset("in on at by from to of for with during since around within".split())
 _APOSTROPHES = "'\u2019\u02bc"
@@ -169,44 +171,60 @@ def find_spans(context: str, aliases: Iterable[str]) -> list[Span]:
     sentence begins there ("She may come in May"). Else it is one: the answer "Football", as it
     stands at the beginning of a sentence, is the "football" of the next.
     """
-    by_pattern: dict[str, list[str]] = {}  # folded alias -> the aliases behind it
-    for alias in aliases:
-        pattern = fold(alias.strip()).text
-        if pattern:
-            by_pattern.setdefault(pattern, []).append(alias.strip())
-    if not by_pattern:
-        return []
+    return list(_find_spans(context, tuple(aliases)))
+
+
+# The kinds of one example ask for the same mentions again.
+@functools.lru_cache(maxsize=256)
+def _find_spans(context: str, aliases: tuple[str, ...]) -> tuple[Span, ...]:
     folded = fold(context)
-    patterns = tuple(sorted(by_pattern))
-    if not any(pattern in folded.text for pattern in patterns):
-        return []
+    by_pattern: dict[str, list[str]] = {}  # folded alias that stands there -> the aliases behind it
+    for alias in map(str.strip, aliases):
+        pattern = fold(alias).text
+        if pattern and pattern in folded.text:
+            by_pattern.setdefault(pattern, []).append(alias)
+    if not by_pattern:
+        return ()
     found: list[Span] = []
-    lower: list[tuple[int, Span]] = []  # in lower case, though the alias has capitals
-    capitalised = set()  # patterns that are a name here, by a capital inside a sentence
-    matches = _automaton(patterns).find_matches_as_indexes(folded.text, overlapping=True)
+    lower: list[tuple[str, Span]] = []  # in lower case, though the alias has capitals
     addresses = "://" in folded.text or "www." in folded.text
-    for index, folded_start, folded_end in matches:
-        span = folded.original_span(folded_start, folded_end)
+    for pattern, folded_start in _matches(folded.text, tuple(sorted(by_pattern))):
+        span = folded.original_span(folded_start, folded_start + len(pattern))
         if span is None or not _is_mention(context, *span):
             continue
         if addresses and _cuts_address(context, *span):
             continue
-        behind = by_pattern[patterns[index]]
-        if not context[span[0] : span[1]].islower():
-            found.append(span)
-            if index not in capitalised and not begins_sentence(context, span[0]):
-                capitalised.add(index)
-        elif any(alias.islower() for alias in behind):
+        behind = by_pattern[pattern]
+        if not context[span[0] : span[1]].islower() or any(map(str.islower, behind)):
             found.append(span)
         elif not all(map(_is_acronym, behind)):
-            lower.append((index, span))
-    found += [span for index, span in lower if index not in capitalised]
+            lower.append((pattern, span))
+    if lower:
+        names = {
+            fold(context[start:end]).text
+            for start, end in found
+            if not context[start:end].islower() and not begins_sentence(context, start)
+        }
+        found += [span for pattern, span in lower if pattern not in names]
     found.sort(key=lambda span: (span[0], -span[1]))
     chosen: list[Span] = []
     for span in found:
         if not chosen or span[0] >= chosen[-1][1]:
             chosen.append(span)
-    return chosen
+    return tuple(chosen)
+
+
+def _matches(text: str, patterns: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    """Every (pattern, offset) at which a pattern stands in a text, overlapping ones too."""
+    if len(patterns) > _FEW:
+        found = _automaton(patterns).find_matches_as_indexes(text, overlapping=True)
+        yield from ((patterns[index], start) for index, start, _ in found)
+        return
+    for pattern in patterns:
+        at = text.find(pattern)
+        while at >= 0:
+            yield pattern, at
+            at = text.find(pattern, at + 1)
 
 
 def begins_with_preposition(text: str) -> bool:

@@ -115,11 +115,15 @@ def _ramp(length: int) -> array.array[int]:
     return _RAMP
 
 
+def _is_plain(text: str) -> bool:
+    """Whether folding is lower-casing, by a quick test that most texts pass."""
+    return text.isascii() and text.isprintable() and "  " not in text
+
+
 @functools.lru_cache(maxsize=2048)
 def fold(text: str) -> Folded:
     """Folds `text` for matching; see the module's docstring. Cost: linear in its length."""
-    # Printable ASCII with single spaces: the quick test comes first, most texts pass it.
-    if (text.isascii() and text.isprintable() and "  " not in text) or not _UNUSUAL.search(text):
+    if _is_plain(text) or not _UNUSUAL.search(text):
         return Folded(text.lower())
     pieces: list[str] = []
     starts, ends = array.array("I"), array.array("I")
@@ -160,7 +164,7 @@ def normalize_answer(text: str) -> str:
 
 
 def _normalize(text: str) -> str:
-    folded = fold(text).text
+    folded = text.lower() if _is_plain(text) else fold(text).text
     if folded.isascii():
         bare = folded.translate(_DELETE_ASCII_PUNCTUATION)
         return " ".join([word for word in bare.split() if word not in ARTICLES])
