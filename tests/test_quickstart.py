@@ -2,6 +2,10 @@
 
 import json
 import pathlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
 
 import gin
 import jax
@@ -70,7 +74,7 @@ def folder(tmp_path_factory):
     gin.clear_config()
 
 
-def start(*more: str, output: str = "out") -> int:
+def flags(output: str, more: Sequence[str], half: str = "kaft") -> list[str]:
     bindings = {
         "facts": "facts.jsonl.gz",
         "train_steps": 2,
@@ -78,9 +82,13 @@ def start(*more: str, output: str = "out") -> int:
         "task_feature_lengths": {"inputs": 64, "targets": 24},
         "questions": 12,
     }
-    flags = [f"--gin.Quickstart.{name}={value}" for name, value in bindings.items()]
-    flags += ["--gin.INITIAL_CHECKPOINT_PATH=base", "--gin.task_vocabulary.path=vocab.model"]
-    return cli.main(["quickstart", "--half=kaft", f"--output={output}", *flags, *more])
+    found = [f"--gin.Quickstart.{name}={value}" for name, value in bindings.items()]
+    found += ["--gin.INITIAL_CHECKPOINT_PATH=base", "--gin.task_vocabulary.path=vocab.model"]
+    return ["quickstart", f"--half={half}", f"--output={output}", *found, *more]
+
+
+def start(*more: str, output: str = "out", half: str = "kaft") -> int:
+    return cli.main(flags(output, more, half))
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +241,32 @@ def test_impossible_settings_are_refused(fields, message):
     sound["base_checkpoint"] = "base"
     with pytest.raises(UserError, match=message):
         Quickstart(**(sound | fields))
+
+
+@pytest.mark.slow
+def test_the_halves_may_be_run_in_calls_of_their_own(out, folder):
+    """The second call is a process that has not imported the first one's target."""
+    again = folder / "apart"
+    shutil.copytree(out, again)
+    small = {
+        "ARMS": ("finetune",),
+        "TRAIN_STEPS": 1,
+        "BATCH_SIZE": 2,
+        "CURVE_POINTS": 1,
+        "Promot.curve_examples": {"target": 2, "queries": 1},
+        "Promot.suite_data": {"shots": (2,), "queries": 1},
+        "model/AdamW.learning_rate": 0.001,
+    }
+    more = [f"--gin.{name}={value}" for name, value in small.items()]
+    assert start(*more, output="apart", half="promot") == 0
+    code = f"import sys; from kaft_promot import cli; sys.exit(cli.main({flags('apart', more)}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((again / "results.json").read_text())
+    assert set(results["arms"]) == {"base", *ARMS} and set(results["promot"]) == {
+        "base",
+        "finetune",
+    }
+    changed = "--gin.TRAIN_STEPS=2"
+    assert start(*more, changed, output="apart") == 0  # that half would be of other settings
+    assert "promot" not in json.loads((again / "results.json").read_text())

@@ -18,36 +18,37 @@ def section(matched: Mapping[str, Matched]) -> Section:
     Args:
       matched: from `retention_matched.matched`, not empty.
     """
-    several = len(next(iter(matched.values())).steps) > 1
+    several = len(next(iter(matched.values())).pairs) > 1
     lines = "".join(_lines(found, several) for found in matched.values())
     heads = ["arm", *(measurements.by_name(name).title for name in NAMES)]
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
     table = f'<table class="matched"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>'
     note = (
         '<p class="note">At the same step an arm may keep more only because it has learned less. '
-        f"Here each is beside <b>{REFERENCE}</b> where both were equally good at the target task "
-        "on validation: whichever scored more is taken back to the measured step whose score was "
-        f"nearest to the other's. Each cell: the arm / {REFERENCE} at these steps, percent, on the "
-        "same examples as the figures above; below it their difference in points with its 95 % "
-        "interval. How equal the two are on these examples, the column of the target task says."
-        "</p>"
+        f"Here each is beside <b>{REFERENCE}</b> where both were most nearly equally good at the "
+        "target task on validation: whichever scored more is taken back to the measured step whose "
+        "score was nearest to the other's. Where the two still differ there measurably, it is said "
+        f"so. Each cell: the arm / {REFERENCE} at these steps, percent, on the same examples as "
+        "the figures above; below it their difference in points with its 95 % interval.</p>"
     )
     html = note + page.scrolling(table, "Matched target score")
     if several and "promot" in matched:
         html += page_seeds.claims(matched["promot"].claims())
-    return Section("retention-matched", "At equal target scores", html)
+    return Section("retention-matched", "At matched target score", html)
 
 
 def _lines(found: Matched, several: bool) -> str:
     """One line a seed, and one of all seeds together."""
     lines = []
     for seed, table in found.tables.items():
-        steps = found.steps[seed]
+        steps, scores = found.pairs[seed].steps, found.pairs[seed].scores
         cells = "".join(f"<td>{_cell(table, found.arm, name)}</td>" for name in NAMES)
         number = f", seed {seed}" if several else ""
         lines.append(
             f'<tr><th scope="row">{escape(found.arm)}{number}'
-            f"<small>steps {steps[found.arm]} / {steps[REFERENCE]}</small></th>{cells}</tr>"
+            f"<small>steps {steps[found.arm]} / {steps[REFERENCE]}</small>"
+            f"<small>validation {percent(scores[found.arm])} / {percent(scores[REFERENCE])}</small>"
+            f"{'' if seed in found.matched else '<small>not equally good</small>'}</th>{cells}</tr>"
         )
     if several:
         changes = found.over_seeds().changes(REFERENCE)[found.arm]

@@ -5,9 +5,9 @@ may look better only because it has learned less. So every arm is compared with 
 second time, at matched target score (METHODS.md section 2): whichever of the two scores more is
 taken back to the measured step at which it scored most nearly what the other does.
 
-That step is chosen on the target's validation examples; what is compared are test examples, where
-the two target scores may differ. By how much, with its interval, is told beside the rest: only
-where it holds zero have both learned equally much.
+That step is chosen on the target's validation examples, where the two may still differ if few steps
+were measured; an arm is matched where the interval of that difference holds zero. What is compared
+are test examples, where the scores may differ again: by how much is told beside the rest.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kaft_promot.evaluation.retention import TARGET_SUITE, Scores, main_score
+from kaft_promot.evaluation.retention import TARGET, TARGET_SUITE, Scores, main_score
 from kaft_promot.evaluation.retention_seeds import claims, over_seeds, seeds_that_hold
 from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.seeds import OverSeeds
+from kaft_promot.evaluation.statistics import Difference
 
 REFERENCE = "finetune"  # the arm that others are paired with
 
@@ -34,10 +35,12 @@ class Pair:
     Attributes:
       arm: the arm's name; the other one is `REFERENCE`.
       steps: the step of each of the two. One of them is the step that is reported of it.
+      scores: the target score of each on validation, there.
     """
 
     arm: str
     steps: Mapping[str, int]
+    scores: Mapping[str, float]
 
 
 def target_scores(curve_rows: Iterable[Row]) -> dict[str, dict[int, float]]:
@@ -86,7 +89,8 @@ def pairs(scores: TargetScores, reported: Mapping[str, int]) -> dict[str, Pair]:
         own = scores[arm][reported[arm]]
         back = arm if own >= goal else REFERENCE
         steps = {name: reported[name] for name in (arm, REFERENCE)}
-        found[arm] = Pair(arm, steps | {back: nearest(back, min(own, goal))})
+        steps[back] = nearest(back, min(own, goal))
+        found[arm] = Pair(arm, steps, {name: scores[name][at] for name, at in steps.items()})
     return found
 
 
@@ -96,44 +100,63 @@ class Matched:
 
     Attributes:
       arm: the arm's name.
-      steps: seed -> step of the arm and of the reference.
-      tables: seed -> scores of the base and of the two at these steps.
+      pairs: seed -> the steps of the arm and of the reference.
+      validation: seed -> the arm's target score minus the reference's on validation, there.
+      tables: seed -> scores of the base and of the two at these steps, on test examples.
     """
 
     arm: str
-    steps: Mapping[int, Mapping[str, int]]
+    pairs: Mapping[int, Pair]
+    validation: Mapping[int, Difference]
     tables: Mapping[int, Scores]
+
+    @property
+    def matched(self) -> list[int]:
+        """The seeds in which the two do not measurably differ on validation."""
+        return [
+            seed
+            for seed, change in self.validation.items()
+            if change.low is not None and change.high is not None and change.low <= 0 <= change.high
+        ]
 
     def over_seeds(self) -> OverSeeds:
         """Their figures and differences over seeds."""
         return over_seeds(self.tables)
 
     def claims(self) -> dict[str, tuple[int, int]]:
-        """What ProMoT promises, at matched target score: as `retention_seeds.seeds_that_hold`."""
-        return seeds_that_hold({seed: claims(table) for seed, table in self.tables.items()})
+        """What ProMoT promises, as `retention_seeds.seeds_that_hold`, of the matched seeds."""
+        return seeds_that_hold({seed: claims(self.tables[seed]) for seed in self.matched})
 
     def to_json(self) -> dict[str, Any]:
         """What results.json says.
 
         Returns:
-          `{"steps": {SEED: {ARM: step}}, "claims": {CLAIM: {"holds", "seeds"}}}` and what
-          `OverSeeds.to_json` has.
+          `{"steps": {SEED: {ARM: step}}, "validation": {SEED: {ARM: score}}, "matched": [SEED],
+          "claims": {CLAIM: {"holds", "seeds"}}}` and what `OverSeeds.to_json` has, of all seeds.
         """
         held = {
             claim: {"holds": holds, "seeds": seeds}
             for claim, (holds, seeds) in self.claims().items()
         }
-        steps = {str(seed): dict(of_seed) for seed, of_seed in self.steps.items()}
-        return {"steps": steps, "claims": held} | self.over_seeds().to_json()
+        return {
+            "steps": {str(seed): dict(pair.steps) for seed, pair in self.pairs.items()},
+            "validation": {str(seed): dict(pair.scores) for seed, pair in self.pairs.items()},
+            "matched": self.matched,
+            "claims": held,
+        } | self.over_seeds().to_json()
 
 
 def matched(
-    rows: Mapping[int, Iterable[Row]], found: Mapping[int, Mapping[str, Pair]], target: str
+    rows: Mapping[int, Iterable[Row]],
+    curve_rows: Mapping[int, Iterable[Row]],
+    found: Mapping[int, Mapping[str, Pair]],
+    target: str,
 ) -> dict[str, Matched]:
     """Every arm that has a pair in every seed.
 
     Args:
       rows: seed -> sample rows of test examples, with an integer `step`; may hold other steps, too.
+      curve_rows: seed -> those of validation examples.
       found: seed -> what `pairs` returns.
       target: name of the target task.
 
@@ -143,15 +166,22 @@ def matched(
     Raises:
       UserError: as for `retention.Scores`.
     """
-    per_seed = {seed: list(of_seed) for seed, of_seed in rows.items()}
+    tested, validated = (
+        {seed: list(of_seed) for seed, of_seed in given.items()} for given in (rows, curve_rows)
+    )
     arms = [arm for arm in next(iter(found.values())) if all(arm in of for of in found.values())]
     return {
         arm: Matched(
             arm=arm,
-            steps={seed: of_seed[arm].steps for seed, of_seed in found.items()},
-            tables={
-                seed: _table(per_seed[seed], of_seed[arm], target)
+            pairs={seed: of_seed[arm] for seed, of_seed in found.items()},
+            validation={
+                seed: _table(validated[seed], of_seed[arm], target).difference(
+                    arm, REFERENCE, TARGET
+                )
                 for seed, of_seed in found.items()
+            },
+            tables={
+                seed: _table(tested[seed], of_seed[arm], target) for seed, of_seed in found.items()
             },
         )
         for arm in arms

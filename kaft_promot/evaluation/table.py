@@ -90,18 +90,24 @@ def render_matched(matched: Mapping[str, Matched], width: int | None = None) -> 
         difference = table.difference(found.arm, REFERENCE, name)
         return f"{both}, {points(difference.value)} {interval(difference)}".strip(", ")
 
-    head = [f"arm / {REFERENCE} at equal target scores", *columns]
-    steps = [
-        "steps",
-        *(f"{f.steps[s][f.arm]} / {f.steps[s][REFERENCE]}" for f, s, _ in columns.values()),
+    pairs = [(found, found.pairs[seed]) for found, seed, _ in columns.values()]
+    head = [f"arm / {REFERENCE} at matched target score", *columns]
+    steps = ["steps", *(f"{p.steps[f.arm]} / {p.steps[REFERENCE]}" for f, p in pairs)]
+    scores = [
+        "Target task on validation",
+        *(
+            f"{percent(pair.scores[found.arm])} / {percent(pair.scores[REFERENCE])}"
+            + ("" if seed in found.matched else ", not matched")
+            for (found, pair), (_, seed, _) in zip(pairs, columns.values(), strict=True)
+        ),
     ]
     body = [[m.title, *(cell(f, t, m.name) for f, _, t in columns.values())] for m in shown]
     blocks = [
         [[f"  {c}", text] for c, text in zip(columns, line[1:], strict=True)]
-        for line in [steps, *body]
+        for line in [steps, scores, *body]
     ]
-    groups = ["", *(m.group for m in shown)]
-    return _fitted([head, steps, *body], blocks, groups, width)
+    groups = ["", "", *(m.group for m in shown)]
+    return _fitted([head, steps, scores, *body], blocks, groups, width)
 
 
 def _fitted(

@@ -23,7 +23,7 @@ from kaft_promot.interop.prompts import PROMPTS
 from kaft_promot.promot import arms as arms_lib
 from kaft_promot.promot.arms import Arm
 from kaft_promot.promot.checks import check, check_bindings
-from kaft_promot.promot.measuring import Measuring
+from kaft_promot.promot.measuring import SETTINGS, Measuring
 from kaft_promot.promot.settings import Promot
 from kaft_promot.training import LORA, PROMPT, CheckpointConfig, Lora, SoftPrompts, train
 
@@ -36,7 +36,7 @@ def run(folder: pathlib.Path, settings: Promot) -> None:
     """
     check_bindings()
     check(settings, _say)
-    claim(folder / "settings.json", settings.described(), "seed*/*/metrics.jsonl", free=("seeds",))
+    claim(folder / SETTINGS, settings.described(), "seed*/*/metrics.jsonl", free=("seeds",))
     measuring = Measuring(settings)
     _say(f"the target is scored by {measuring.scored_by()}, example by example")
     for seed in settings.seeds:

@@ -9,8 +9,9 @@ examples). What is there already is not asked again.
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kaft_promot.errors import UserError
@@ -29,6 +30,7 @@ from kaft_promot.promot.arms import BASE
 from kaft_promot.promot.settings import Promot
 
 ROWS, CURVES, MATCHED = "rows.jsonl", "curves.jsonl", "matched.jsonl"
+SETTINGS = "settings.json"
 
 
 def rows_of(folder: pathlib.Path, seed: int, file: str = ROWS) -> list[Row]:
@@ -84,6 +86,55 @@ def matched_rows(folder: pathlib.Path, settings: Promot, seed: int) -> list[Row]
     return rows + rows_of(folder, seed, MATCHED)
 
 
+def unfinished(folder: pathlib.Path, settings: Promot) -> str | None:
+    """Why a folder does not hold all rows of a comparison with these settings; None if it does.
+
+    Raises:
+      UserError: its rows are damaged.
+    """
+    try:
+        noted = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"{folder} holds no comparison"
+    described = settings.described()
+    other = [name for name in described if name != "seeds" and noted.get(name) != described[name]]
+    if other:
+        return f"{folder} was made with other settings ({', '.join(other)})"
+    for seed in settings.seeds:
+        if not _is_whole(folder, settings, seed):
+            return f"seed {seed} is not measured whole; give the command again that measures it"
+    return None
+
+
+def _is_whole(folder: pathlib.Path, settings: Promot, seed: int) -> bool:
+    """Whether every arm has rows of the same examples as the base, where it is matched as well."""
+    if not all((folder / f"seed{seed}" / file).is_file() for file in (CURVES, ROWS)):
+        return False
+    asked: dict[str, set[str]] = {}
+    for file in (ROWS, MATCHED):
+        for row in rows_of(folder, seed, file):
+            if row["suite"] in (TARGET_SUITE, IN_CONTEXT_SUITE):
+                called = _called(file, row["arm"], row.get("step", 0))
+                asked.setdefault(called, set()).add(row["example_id"])
+    if not {BASE, *settings.arms} <= asked.keys():  # else the curves are whole: they come first
+        return False
+    reported = reported_steps(rows_of(folder, seed, CURVES), settings)
+    back = _taken_back(matched_pairs(folder, settings, seed).values(), reported)
+    wanted = [BASE, *settings.arms, *(_called(MATCHED, name, step) for name, step in back)]
+    return all(asked.get(called) == asked[BASE] for called in wanted)
+
+
+def _called(file: str, name: str, step: int) -> str:
+    """What rows call an arm: with its step, but where one step alone is asked."""
+    return name if file == ROWS else f"{name}@{step}"
+
+
+def _taken_back(pairs: Iterable[Pair], reported: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Arms and steps of pairs that are not those that are reported."""
+    found = {at for pair in pairs for at in pair.steps.items()}
+    return sorted(at for at in found if at[1] != reported[at[0]])
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Asked:
     """What every checkpoint is asked of one suite.
@@ -137,11 +188,10 @@ class Measuring:
         with RowWriter(place / ROWS) as writer:
             for name, step in reported.items():
                 self._ask(writer, name, step, seed)
-        pairs = matched_pairs(folder, settings, seed).values()
-        back = {p for pair in pairs for p in pair.steps.items() if p[1] != reported[p[0]]}
+        back = _taken_back(matched_pairs(folder, settings, seed).values(), reported)
         if back:
             with RowWriter(place / MATCHED) as writer:
-                for name, step in sorted(back):
+                for name, step in back:
                     self._ask(writer, name, step, seed)
 
     def _ask(self, writer: RowWriter, name: str, step: int, seed: int) -> None:
@@ -149,7 +199,7 @@ class Measuring:
         settings, place, file = self._settings, writer.path.parent, writer.path.name
         checkpoint = _checkpoints(place, name, settings)[step]
         attached = _attached(place, name, checkpoint)
-        called = name if file == ROWS else f"{name}@{step}"
+        called = _called(file, name, step)
         predictor, loaded = None, None
         for part in self._asked[file]:
             wanted = {"max_decode_length": part.length, **(attached if part.attached else {})}

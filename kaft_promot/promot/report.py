@@ -33,6 +33,7 @@ from kaft_promot.promot.measuring import (
     matched_pairs,
     matched_rows,
     rows_of,
+    unfinished,
 )
 from kaft_promot.promot.settings import Promot
 
@@ -113,7 +114,13 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
     promises holds. `promot_matched_target_score` tells the same of every arm where it is as good at
     the target task as plain fine-tuning. The details add paired differences and in-context tasks
     one by one.
+
+    Raises:
+      UserError: the rows are not of this target, or damaged.
     """
+    from kaft_promot.feeding.seqio_door import get_mixture_or_task  # imports TensorFlow
+
+    get_mixture_or_task(settings.target, settings.module)  # registers the target's format
     rows = [row for seed in settings.seeds for row in rows_of(folder, seed, ROWS)]
     first = settings.seeds[0]
     by_seed = retention_seeds.tables_of(rows, settings.target)
@@ -132,6 +139,7 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
     }
     matched = retention_matched.matched(
         {seed: matched_rows(folder, settings, seed) for seed in settings.seeds},
+        {seed: rows_of(folder, seed, CURVES) for seed in settings.seeds},
         {seed: matched_pairs(folder, settings, seed) for seed in settings.seeds},
         settings.target,
     )
@@ -168,9 +176,12 @@ def write_both(folder: pathlib.Path, settings: Promot, seed: int) -> pathlib.Pat
     if grounding.estimates:
         print(render(grounding.estimates), end="\n\n")
     figures = None
-    if all((folder / PROMOT / f"seed{s}" / ROWS).is_file() for s in settings.seeds):
+    missing = unfinished(folder / PROMOT, settings)
+    if missing is None:
         figures = figures_of(folder / PROMOT, settings)
         print(figures.table)
+    elif (folder / PROMOT).exists():
+        print(f"what the model keeps is left out: {missing}")
     return _write(folder, grounding, figures)
 
 

@@ -20,8 +20,8 @@ def test_whichever_scores_more_is_taken_back():
     }
     found = pairs(scores, LAST)
     assert found == {
-        "promot": Pair("promot", {"promot": 20, "finetune": 30}),
-        "lora": Pair("lora", {"lora": 30, "finetune": 20}),
+        "promot": Pair("promot", {"promot": 20, "finetune": 30}, {"promot": 0.78, "finetune": 0.8}),
+        "lora": Pair("lora", {"lora": 30, "finetune": 20}, {"lora": 0.6, "finetune": 0.62}),
     }
     earlier = pairs(scores, LAST | {"promot": 10})["promot"]  # no arm goes past what is reported
     assert earlier.steps == {"promot": 10, "finetune": 10}
@@ -66,36 +66,46 @@ def seed_rows(right):
 
 
 def test_figures_are_those_of_the_two_steps():
-    rows = {0: seed_rows(2), 2: seed_rows(10)}
-    pair = Pair("promot", {"promot": 20, "finetune": 30})
-    found = matched(rows, {0: {"promot": pair, "lora": pair}, 2: {"promot": pair}}, CLAIMS)
+    rows, validated = {0: seed_rows(2), 2: seed_rows(10)}, {0: seed_rows(2), 2: seed_rows(2)}
+    pair = Pair("promot", {"promot": 20, "finetune": 30}, {"promot": 0.2, "finetune": 0.2})
+    pairs_of = {0: {"promot": pair, "lora": pair}, 2: {"promot": pair}}
+    found = matched(rows, validated, pairs_of, CLAIMS)
     assert list(found) == ["promot"]  # the other one is not in every seed
     promot = found["promot"]
+    assert promot.matched == [0, 2]
     for seed, of_seed in rows.items():
         of_pair = [row for row in of_seed if (row["arm"], row["step"]) != ("promot", 30)]
         assert promot.tables[seed].estimates("promot") == measure(of_pair, CLAIMS)["promot"]
     said = promot.to_json()
-    assert said["steps"] == {
-        "0": {"promot": 20, "finetune": 30},
-        "2": {"promot": 20, "finetune": 30},
-    }
+    assert said["steps"] == {seed: {"promot": 20, "finetune": 30} for seed in ("0", "2")}
+    assert said["validation"]["2"] == {"promot": 0.2, "finetune": 0.2}
     assert said["differences_of_seeds"]["finetune"]["0"]["promot"][TARGET]["value"] == 0
     assert said["differences"]["finetune"]["promot"][OTHER]["value"] == 0.8
     same = "promot's and finetune's target scores do not measurably differ"
+    kept = "promot's in-context score on other formats is at least 80 % of base's"
     assert said["claims"][same] == {"holds": 1, "seeds": 2}
-    assert said["claims"][
-        "promot's in-context score on other formats is at least 80 % of base's"
-    ] == {
-        "holds": 2,
-        "seeds": 2,
-    }
+    assert said["claims"][kept] == {"holds": 2, "seeds": 2}
     page = page_retention_matched.section(found).html
     for text in ("20 / 30", "<b>20.0</b> / 20.0", "<b>90.0</b> / 10.0", "+80.0", "in 1 of 2 seeds"):
         assert text in page
+    assert "not equally good" not in page
     assert set(NAMES) <= set(said["figures"]["0"]["promot"]) and SHARE in NAMES
     for width in (60, 400):
         shown = table.render_matched(found, width=width)
         assert "promot, seed 2" in shown and "20 / 30" in shown and "90.0 / 10.0, +80.0" in shown
+        assert "20.0 / 20.0" in shown and "not matched" not in shown
+
+
+def test_arms_that_still_differ_on_validation_are_not_matched():
+    """Few measured steps, or none where the two would be equally good."""
+    pair = Pair("promot", {"promot": 20, "finetune": 30}, {"promot": 1.0, "finetune": 0.2})
+    rows = {0: seed_rows(10), 2: seed_rows(2)}
+    found = matched(rows, rows, {0: {"promot": pair}, 2: {"promot": pair}}, CLAIMS)
+    assert found["promot"].matched == [2]
+    assert {looked for _, looked in found["promot"].claims().values()} == {1}
+    assert found["promot"].to_json()["matched"] == [2]
+    assert page_retention_matched.section(found).html.count("not equally good") == 1
+    assert table.render_matched(found, width=400).count("not matched") == 1
 
 
 def test_target_scores_are_means_of_the_target_alone():
