@@ -178,7 +178,8 @@ def differences_table(
     note = (
         f'<p class="note">Percentage points above or below <b>{escape(reference)}</b> on the same '
         "examples, with 95 % interval and the p-value of a paired test (not adjusted for the "
-        "number of comparisons). The plot runs from −100 to +100 points.</p>"
+        "number of comparisons). Coloured where the interval excludes zero and p is at most "
+        f"{statistics.SIGNIFICANCE}. The plot runs from −100 to +100 points.</p>"
     )
     html = (
         f'<table class="differences"><thead><tr><th scope="col">arm minus {escape(reference)}</th>'
@@ -289,10 +290,8 @@ def figures_table(estimates: Estimates, names: Sequence[str], focus: str | None)
 def _difference_cell(difference: Difference, label: str, better: str) -> str:
     if difference.value is None:
         return f"{NOTHING}<small>n = 0</small>"
-    assert difference.low is not None and difference.high is not None
-    clear = difference.low > 0 or difference.high < 0
-    good = (difference.low > 0) != (better == "lower")
-    tone = ("up" if good else "down") if clear else "same"
+    good = (difference.value > 0) != (better == "lower")
+    tone = ("up" if good else "down") if difference.measurable else "same"
     return (
         f'<span class="{tone}"><b>{points(difference.value)}</b></span> '
         f'<span class="interval-text">{interval(difference)}</span>'

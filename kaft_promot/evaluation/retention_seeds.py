@@ -67,11 +67,12 @@ def claims(table: Scores, seed: int = 0) -> dict[str, bool]:
         found[claim] = kept >= KEEPS * base
     if "finetune" in figures and "promot" in figures:
         change = table.difference("promot", "finetune", TARGET, seed)
-        if change.low is not None and change.high is not None:
-            found["promot's target score is not measurably below finetune's"] = change.high >= 0
-            found["promot's and finetune's target scores do not measurably differ"] = (
-                change.low <= 0 <= change.high
-            )
+        if change.value is not None:
+            below = change.measurable and change.value < 0
+            found["promot's target score is not measurably below finetune's"] = not below
+            found[
+                "promot's and finetune's target scores do not measurably differ"
+            ] = not change.measurable
     return found
 
 

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVEL = 0.95
+SIGNIFICANCE = 0.05  # largest p-value of a measurable difference
 REPLICATES = 4000
 FLIPS = 20_000
 Z = 1.959963984540054  # standard normal quantile at (1 + LEVEL) / 2
@@ -90,6 +91,17 @@ class Difference(Estimate):
     wins: int = 0
     losses: int = 0
     test: str = ""
+
+    @property
+    def measurable(self) -> bool:
+        """Whether it may be called a difference at all: the interval and the test both say so.
+
+        On very few questions they may disagree: 3 right against 0 of 3 gives an interval above
+        zero, yet two-sided the test cannot get below p = 0.25.
+        """
+        if self.low is None or self.high is None or self.p_value is None:
+            return False
+        return not self.low <= 0 <= self.high and self.p_value <= SIGNIFICANCE
 
     def to_json(self) -> dict[str, float | int | None]:
         """As Estimate's, with `p_value`, `wins` and `losses`."""

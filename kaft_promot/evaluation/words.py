@@ -61,7 +61,7 @@ def findings(estimates: Estimates, to_base: Differences) -> list[tuple[str, list
       estimates: arm -> measurement -> estimate.
       to_base: arm -> measurement -> paired difference to `base`; empty if there is no base.
 
-    A change is called one only where the paired difference's 95 % interval excludes zero.
+    A change is called one only where the paired difference is `measurable`.
     """
     focus = focus_arm(estimates)
     arms = sorted(to_base, key=lambda arm: arm != focus)
@@ -87,12 +87,12 @@ def _arm_findings(estimates: Estimates, to_base: Mapping[str, Difference], arm: 
 
 
 def _change(subject: str, before: Estimate, after: Estimate, difference: Difference) -> str:
-    assert difference.low is not None and difference.high is not None
+    assert difference.value is not None
     subject = subject[0].upper() + subject[1:]
     by = f"{points(difference.value)} points, {points(difference.low)} to {points(difference.high)}"
-    if difference.low <= 0 <= difference.high:
+    if not difference.measurable:
         return f"{subject}: no measurable change ({by})."
-    verb = "rises" if difference.low > 0 else "falls"
+    verb = "rises" if difference.value > 0 else "falls"
     # Both figures are those of the table: the arms may have been evaluated on unlike examples, in
     # which case they need not differ by exactly the paired difference.
     return f"{subject} {verb} from {percent(before.value)} % to {percent(after.value)} % ({by})."

@@ -211,9 +211,10 @@ def test_sentences_follow_the_figures():
         return {m.name: figure(value) for m in measurements.MAIN}
 
     estimates = {"base": arm(0.4), "kaft": arm(0.9)}
-    change = {name: figure(0.5, Difference) for name in grounding.MAIN_NAMES}
-    change["robustness_agree"] = figure(-0.3, Difference)
-    change["reading_em"] = figure(0.02, Difference)
+    change = {name: figure(0.5, Difference, p_value=0.01) for name in grounding.MAIN_NAMES}
+    change["robustness_agree"] = figure(-0.3, Difference, p_value=0.05)
+    change["reading_em"] = figure(0.02, Difference, p_value=0.6)
+    change["retention_em"] = figure(0.5, Difference, p_value=0.06)
     ((name, sentences),) = words.findings(estimates, {"kaft": change})
     text = " ".join(sentences)
     assert name == "kaft"
@@ -221,6 +222,7 @@ def test_sentences_follow_the_figures():
     assert "Keeping its own answer before an irrelevant context falls" in text
     assert "(−30.0 points, −40.0 to −20.0)" in text
     assert "Reading the answer from a relevant context: no measurable change (+2.0 points" in text
+    assert "Answering closed book: no measurable change (+50.0 points" in text
     assert "takes a wrong answer out of 10.0 % of irrelevant contexts" in text
     assert words.headline(estimates) == (
         "kaft follows its context in 90.0 % of conflicts with its memory (base: 40.0 %) and keeps "
@@ -228,6 +230,23 @@ def test_sentences_follow_the_figures():
     )
     best = {"base": arm(0.95), "good": arm(0.8), "bad": arm(0.3)}
     assert words.focus_arm(best) == "good"
+
+
+@pytest.mark.parametrize(
+    ("value", "p_value", "better", "tone"),
+    [
+        (0.5, 0.05, "higher", "up"),
+        (0.5, 0.05, "lower", "down"),
+        (-0.5, 0.05, "lower", "up"),
+        (0.5, 0.06, "higher", "same"),
+        (0.05, 0.01, "higher", "same"),
+    ],
+)
+def test_a_colour_needs_the_interval_and_the_test(value, p_value, better, tone):
+    name = {"higher": "reading_em", "lower": "p_o"}[better]
+    change = {"kaft": {name: figure(value, Difference, p_value=p_value)}}
+    table = page.differences_table("base", change, [name])
+    assert f'<td><span class="{tone}">' in table
 
 
 def test_strip_stays_inside_and_marks_the_base():

@@ -275,6 +275,17 @@ def test_a_claim_fails_where_the_interval_says_so():
     }
 
 
+def test_a_claim_stands_where_the_test_cannot_say_otherwise():
+    """Three questions: the interval is below zero, but p is 0.25."""
+    rows = [
+        target_row(arm, 2 * n, arm == "finetune")
+        for arm in ("finetune", "promot")
+        for n in range(3)
+    ]
+    assert Scores(rows, CLAIMS).difference("promot", "finetune", TARGET).high < 0
+    assert all(retention_seeds.claims(Scores(rows, CLAIMS)).values())
+
+
 def test_headline(rows):
     assert headline(measure(rows, CLAIMS)) == (
         "promot gets 75.0 % of the target task right (finetune: 75.0 %) and scores 87.5 % on "

@@ -52,8 +52,8 @@ def test_a_pair_is_never_further_apart_than_the_reported_steps(finetune, promot)
 
 
 def rows_at(arm, step, right, words):
-    rows = [target_row(arm, n, n < right) for n in range(10)] + task_rows(arm, "first", words)
-    return [row | {"step": step} for row in rows]
+    target = [target_row(arm, n, n < right, question_id=f"fact {n}") for n in range(10)]
+    return [row | {"step": step} for row in target + task_rows(arm, "first", words)]
 
 
 def seed_rows(right):

@@ -181,6 +181,22 @@ def test_no_difference_at_all_still_has_a_width():
     assert -0.06 < difference.low < -0.02 and difference.low == -difference.high
 
 
+@pytest.mark.parametrize(
+    ("wins", "losses", "same", "measurable"),
+    [(3, 0, 0, False), (5, 0, 0, False), (6, 0, 0, True), (0, 6, 0, True), (0, 0, 9, False)],
+)
+def test_a_difference_is_measurable_where_interval_and_test_agree(wins, losses, same, measurable):
+    a = [1] * wins + [0] * losses + [1] * same
+    b = [0] * wins + [1] * losses + [1] * same
+    difference = paired_difference(a, b)
+    assert difference.measurable == measurable
+    assert (difference.low > 0 or difference.high < 0) == bool(wins or losses)
+
+
+def test_what_was_not_compared_is_not_measurable():
+    assert not paired_difference([], []).measurable
+
+
 def test_pairing_narrows_the_interval():
     rng = np.random.default_rng(2)
     hard = rng.random(200) < 0.5
