@@ -74,7 +74,7 @@ def sections(
     found.append(page_retention_examples.section(shown, table, target))
     if len(tables) > 1:
         found.append(_seeds(tables, seed))
-    found.append(_definitions())
+    found.append(_definitions(table))
     return found
 
 
@@ -139,12 +139,14 @@ def _seeds(tables: Mapping[int, Scores], seed: int) -> Section:
     )
 
 
-def _definitions() -> Section:
+def _definitions(table: Scores) -> Section:
     items = "".join(
         f"<dt>{escape(m.title)} <code>{escape(m.name)}</code></dt>"
         f"<dd>On {escape(m.on)}. {escape(m.definition)}"
-        f"{' Lower is better.' if m.better == 'lower' else ''}</dd>"
+        f"{' Lower is better.' if m.better == 'lower' else ''}{graded}</dd>"
         for m in measurements.RETENTION
+        for score in [table.graded(m.name)]
+        for graded in [f" Here scored by {escape(score)}, mean over examples." if score else ""]
     )
     method = (
         '<p class="note">A task shares the target task\'s format if all of its targets are in it. '

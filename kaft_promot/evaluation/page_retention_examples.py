@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from html import escape
 
 from kaft_promot.evaluation import page
+from kaft_promot.evaluation.formatting import percent
 from kaft_promot.evaluation.output_share import format_of
 from kaft_promot.evaluation.page import Section
 from kaft_promot.evaluation.retention import (
     IN_CONTEXT_SUITE,
+    TARGET,
     TARGET_SUITE,
     Scores,
     in_format,
     main_score,
+    score_name,
 )
 from kaft_promot.evaluation.rows import Row
 
@@ -35,10 +38,10 @@ def section(rows: Sequence[Row], table: Scores, target: str) -> Section:
         row = next(iter(of_arm.values()))
         label = table.labels.get(row["task"], "target task")
         outputs = "".join(
-            f'<tr class="{"right" if right else "wrong"}"><th scope="row">{escape(arm)}</th>'
-            f"<td>{page.verdict(right)} {page.output(of_arm[arm]['prediction'])}{tag}</td></tr>"
+            f'<tr{tone}><th scope="row">{escape(arm)}</th>'
+            f"<td>{verdict} {page.output(of_arm[arm]['prediction'])}{tag}</td></tr>"
             for arm in table.arms
-            for right in [main_score(of_arm[arm]) >= 0.5]
+            for tone, verdict in [_verdict(of_arm[arm], table)]
             for tag in [_tag(of_arm[arm], table, in_format(of_arm[arm], predicate))]
         )
         prompt = row.get("prompt", "")
@@ -57,6 +60,14 @@ def section(rows: Sequence[Row], table: Scores, target: str) -> Section:
     )
     html = f'{note}<div class="cards">{"".join(cards)}</div>'
     return Section("retention-examples", "What the arms answer", html)
+
+
+def _verdict(row: Row, table: Scores) -> tuple[str, str]:
+    """The line's class and its mark: ✓ or ✗, or the score where that is not right or wrong."""
+    score = main_score(row)
+    if table.graded(TARGET if row["suite"] == TARGET_SUITE else row["task"]):
+        return "", f'<span class="verdict">{escape(score_name(row))} {percent(score)} %</span>'
+    return f' class="{"right" if score else "wrong"}"', page.verdict(bool(score))
 
 
 def _tag(row: Row, table: Scores, formatted: bool) -> str:

@@ -32,8 +32,10 @@ def section(table: Scores, seed: int = 0) -> Section:
             lines.append(_task_line(table, of_arms, task, table.labels[task], seed))
         lines.append(_task_line(table, of_arms, mean, "mean of these", seed, bold=True))
     lines.append(_task_line(table, of_arms, ALL, "mean of all tasks", seed, bold=True))
+    score = table.graded(ALL)
+    shown = f"Score ({escape(score)}, mean over examples) in percent" if score else "Percent right"
     note = (
-        '<p class="note">Percent right with 95 % interval. Loss: the base model\'s score minus the '
+        f'<p class="note">{shown} with 95 % interval. Loss: the base model\'s score minus the '
         "arm's on the same examples, in points, with interval and the p-value of a paired test. "
         "Share: outputs in the target task's format.</p>"
     )

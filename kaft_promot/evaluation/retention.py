@@ -17,6 +17,7 @@ intervals are those of `task_means`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -37,6 +38,9 @@ TARGET_SUITE, IN_CONTEXT_SUITE = "target", "in_context"
 
 # Arms are shown in this order; others follow by name.
 ARM_ORDER = ("base", "prompt_tuning", "finetune", "promot", "promot_1shot", "joint", "lora")
+
+# Scores that say whether an output is right; of any other one, reports name it and show its value.
+RIGHT_OR_WRONG = frozenset({MAIN_SCORE, "accuracy", "em", "sequence_accuracy"})
 
 # Arms that reports show differences to.
 REFERENCES = ("base", "finetune")
@@ -192,6 +196,8 @@ class Scores:
         self._points: dict[str, dict[str, dict[str, _Point]]] = {
             arm: defaultdict(dict) for arm in self.arms
         }
+        self._score_names: dict[str, set[str]] = defaultdict(set)  # figure -> of all arms
+        self._graded: set[str] = set()  # figures in which an output may be half right
         self._known: dict[tuple[Any, ...], Any] = {}
         for row in used:
             self._add(row, same.get(row["task"], False), in_format(row, predicate))
@@ -213,6 +219,14 @@ class Scores:
                     "of each seed and step apart"
                 )
             of_arm[name][row["example_id"]] = of_name
+            if name != SHARE:
+                self._score_names[name].add(score_name(row))
+                if score_name(row) not in RIGHT_OR_WRONG or point.value not in (0, 1):
+                    self._graded.add(name)
+
+    def graded(self, name: str) -> str:
+        """By which scores a figure's outputs are graded; empty where each is right or wrong."""
+        return ", ".join(sorted(self._score_names[name])) if name in self._graded else ""
 
     def estimates(self, arm: str, seed: int = 0) -> dict[str, Estimate]:
         """The four figures of one arm."""
@@ -220,7 +234,8 @@ class Scores:
 
     def estimate(self, arm: str, name: str, seed: int = 0) -> Estimate:
         """One figure of one arm with its interval; value None and n 0 without such rows."""
-        return self._mean(("estimate", arm, name), list(self._points[arm][name].values()), seed)
+        found = self._mean(("estimate", arm, name), list(self._points[arm][name].values()), seed)
+        return dataclasses.replace(found, score=self.graded(name))
 
     def share(self, arm: str, task: str, seed: int = 0) -> Estimate:
         """Output share on one in-context task; n 0 for one that shares the target's format."""
@@ -268,7 +283,12 @@ def main_score(row: Row) -> float:
 
     Exact match, where it says nothing.
     """
-    return float(row["scores"][row.get("main_score", MAIN_SCORE)])
+    return float(row["scores"][score_name(row)])
+
+
+def score_name(row: Row) -> str:
+    """The name of the score that arms are compared by."""
+    return row.get("main_score", MAIN_SCORE)
 
 
 def in_format(row: Row, predicate: Any) -> bool:

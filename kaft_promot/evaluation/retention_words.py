@@ -22,6 +22,9 @@ def headline(estimates: Estimates) -> str:
     ):
         if estimates[arm][name].value is None:
             continue
+        score = estimates[arm][name].score
+        if name == TARGET and score:
+            clause = f"scores {{}} % on the target task ({score}, mean over examples)"
         beside = "; ".join(
             f"{other}: {percent(estimates[other][name].value)} %"
             for other in others

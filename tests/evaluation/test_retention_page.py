@@ -176,6 +176,25 @@ def test_colours_say_what_is_better(sections):
     assert to_base["Output share"] == "down"  # a rise, which is worse
 
 
+def test_a_score_that_is_not_right_or_wrong_is_shown_itself(rows, sections):
+    graded = [
+        one | {"main_score": "bleu", "scores": {"exact_match": 0.0, "bleu": 0.35}} for one in rows
+    ]
+    plain = "".join(section.html for section in sections)
+    assert "Percent right" in plain and 'aria-label="right"' in plain and "Here scored" not in plain
+    html = "".join(section.html for section in sections_of(graded, [], TARGET))
+    assert not re.search(r'\bright\b(?! to)|"wrong"|[✓✗]', html)
+    assert '<span class="verdict">bleu 35.0 %</span>' in html
+    assert "Score (bleu, mean over examples) in percent with 95 % interval" in html
+    assert "The output equals the target. Here scored by bleu, mean over examples." in html
+    # in-context tasks of exact match beside a target of another score
+    mixed = [
+        old if old["suite"] == "in_context" else new for old, new in zip(rows, graded, strict=True)
+    ]
+    html = "".join(section.html for section in sections_of(mixed, [], TARGET))
+    assert "Percent right" in html and 'aria-label="right"' in html and "bleu 35.0 %" in html
+
+
 def test_page_is_well_formed_and_stands_alone(sections):
     parsed = Text(document(sections))
     assert not {"script", "link", "img", "iframe"} & set(parsed.tags)
