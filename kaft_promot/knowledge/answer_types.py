@@ -53,6 +53,7 @@ _PLACE_QUESTION = re.compile(
     re.IGNORECASE,
 )
 _DETERMINERS = frozenset("the a an its their his her this that these those".split())
+_OF_NAMES = frozenset("person place organisation organization date".split())
 _SMALL_WORDS = frozenset("of the and de la le von van der du in at for on to a an & al".split())
 
 
@@ -96,6 +97,14 @@ def _beginning(words: list[str]) -> str:
     if first in _DETERMINERS:
         return "the"
     return "-ing" if first.endswith("ing") else ""
+
+
+def of_a_name(kind: str) -> bool:
+    """Whether answers of a type are names, which a lower-case word is not (May, Will, Reading).
+
+    `name` is not among them: it may be anything that a sentence begins with ("Football is played").
+    """
+    return kind.lower() in _OF_NAMES
 
 
 def is_clean(answer: str) -> bool:

@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 from kaft_promot.errors import UserError
 from kaft_promot.knowledge import irrelevant
-from kaft_promot.knowledge.corpus import CorpusIndex
-from kaft_promot.knowledge.framing import is_framed
+from kaft_promot.knowledge.answer_types import of_a_name
+from kaft_promot.knowledge.corpus import CorpusIndex, answer_type
+from kaft_promot.knowledge.framing import in_place, is_framed
 from kaft_promot.knowledge.proposers import propose
 from kaft_promot.knowledge.records import KaftRecord, QAExample, Substitution
 from kaft_promot.knowledge.spans import (
     core_aliases,
+    doubtful_spans,
     find_spans,
     first_held,
     first_mentioned,
@@ -198,9 +200,18 @@ class Augmenter:
                 "answer_in_question",
                 f"{asked!r} stands in the question, which the substitution would contradict",
             )
-        spans = find_spans(example.context, core_aliases(example.answers))
+        aliases = core_aliases(example.answers)
+        spans = find_spans(example.context, aliases)
         if not spans:
             return _answer_not_in_context(example)
+        doubtful = doubtful_spans(example.context, aliases)
+        if doubtful and of_a_name(answer_type(example)):
+            start, end = doubtful[0]
+            return Rejected(
+                "ambiguous_mention",
+                f"{example.context[start:end]!r} at {start} may be the answer or another word: it "
+                "has a capital only where a sentence begins",
+            )
         framed = {is_framed(example.context, span) for span in spans}
         if len(framed) > 1:
             return Rejected(
@@ -218,7 +229,9 @@ class Augmenter:
         if isinstance(proposal, str):
             return Rejected("no_proposal", proposal)
         new = proposal.surface
-        context, new_spans = substitute(example.context, spans, new)
+        context, new_spans = substitute(
+            example.context, spans, in_place(example.context, spans, new)
+        )
         left = self._index.held_alias(context, example.answers)
         if left is not None:
             return Rejected("old_answer_in_context", f"{left!r} still stands in the context")

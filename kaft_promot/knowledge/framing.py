@@ -7,9 +7,12 @@ is replaced by a framed way to write the new answer, and any other mention by on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kaft_promot.knowledge.answer_types import is_clean
 from kaft_promot.knowledge.corpus import Entity
 from kaft_promot.knowledge.spans import Span, begins_sentence, begins_with_preposition
+from kaft_promot.knowledge.text import capitalised
 
 
 def is_framed(context: str, span: Span) -> bool:
@@ -39,6 +42,21 @@ def fitting(entity: Entity, framed: bool) -> str | None:
         if fits and is_clean(alias):
             return alias
     return None
+
+
+def in_place(context: str, spans: Sequence[Span], new: str) -> list[str]:
+    """`new` as it is to be written at each span: a preposition takes over a capital.
+
+    "In 1900 it fell" becomes "In 1041 it fell", also where the new answer is written "in 1041".
+    """
+    if not begins_with_preposition(new):
+        return [new] * len(spans)
+    return [
+        capitalised(new)
+        if begins_with_preposition(context[start:end]) and context[start].isupper()
+        else new
+        for start, end in spans
+    ]
 
 
 def _is_title(text: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kaft_promot.knowledge import files
-from kaft_promot.knowledge.spans import find_spans, first_held
+from kaft_promot.knowledge.spans import begins_with_preposition, find_spans, first_held
 from kaft_promot.knowledge.targets import (
     COUNTERFACTUAL,
     EMPTY,
@@ -23,7 +23,12 @@ from kaft_promot.knowledge.targets import (
     SUFFIXES,
     split_source,
 )
-from kaft_promot.knowledge.text import equal_or_nested, normal_forms, normalize_answer
+from kaft_promot.knowledge.text import (
+    capitalised,
+    equal_or_nested,
+    normal_forms,
+    normalize_answer,
+)
 
 GENERATOR_VERSION = "1"
 IRRELEVANT_KINDS = ("annotated", "random", "hard")
@@ -68,7 +73,8 @@ class Substitution:
       old: the answer that was replaced (with all its aliases).
       new: what stands in its place.
       type: the relation or the answer type that both share.
-      spans: (start, end) offsets in the record's context; each slices to `new`.
+      spans: (start, end) offsets in the record's context; each slices to `new`, which takes a
+        capital where it begins with a preposition and took the place of one with a capital.
     """
 
     proposer: str
@@ -210,8 +216,11 @@ def _counterfactual_rules(record: KaftRecord) -> list[str]:
     if old is not None:
         broken.append(f"old_answer_in_context: {old!r} still stands in the context")
     end = 0
+    written = {change.new}
+    if begins_with_preposition(change.new):
+        written.add(capitalised(change.new))
     for start, stop in change.spans:
-        if start < end or record.context[start:stop] != change.new:
+        if start < end or record.context[start:stop] not in written:
             broken.append(f"spans: [{start}, {stop}] is not a mention of {change.new!r}")
         end = stop
     if not change.spans:

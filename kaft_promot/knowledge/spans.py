@@ -16,6 +16,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import ahocorasick_rs
 
@@ -150,6 +151,12 @@ def _is_acronym(alias: str) -> bool:
     return len(alias) > 1 and alias.isupper() and " " not in alias
 
 
+def _is_name(alias: str) -> bool:
+    """Whether all words but small ones are capitalised: not "In 1041", not "Second century"."""
+    main = [word for word in alias.split() if word.lower() not in PREPOSITIONS | ARTICLES]
+    return bool(main) and all(word[0].isupper() for word in main)
+
+
 def _is_mention(context: str, start: int, end: int) -> bool:
     """Whether `context[start:end]` is a whole name, not a piece of a longer one."""
     if not at_word_boundaries(context, start, end) or _apostrophe_joins(context, start, end):
@@ -171,12 +178,32 @@ def find_spans(context: str, aliases: Iterable[str]) -> list[Span]:
     sentence begins there ("She may come in May"). Else it is one: the answer "Football", as it
     stands at the beginning of a sentence, is the "football" of the next.
     """
-    return list(_find_spans(context, tuple(aliases)))
+    return list(_find_spans(context, tuple(aliases)).spans)
+
+
+def doubtful_spans(context: str, aliases: Iterable[str]) -> list[Span]:
+    """Those of `find_spans` that may be another word: the "will" beside the name Will.
+
+    Args:
+      context, aliases: as for `find_spans`.
+
+    Returns:
+      The lower-case mentions of an alias whose words are all capitalised, where the context writes
+      the answer with a capital as well, but this alias only where a sentence begins.
+    """
+    return list(_find_spans(context, tuple(aliases)).doubtful)
+
+
+class _Found(NamedTuple):
+    """What `find_spans` finds, and what of it is doubtful."""
+
+    spans: tuple[Span, ...] = ()
+    doubtful: tuple[Span, ...] = ()
 
 
 # The kinds of one example ask for the same mentions again.
 @functools.lru_cache(maxsize=256)
-def _find_spans(context: str, aliases: tuple[str, ...]) -> tuple[Span, ...]:
+def _find_spans(context: str, aliases: tuple[str, ...]) -> _Found:
     folded = fold(context)
     by_pattern: dict[str, list[str]] = {}  # folded alias that stands there -> the aliases behind it
     for alias in map(str.strip, aliases):
@@ -184,7 +211,7 @@ def _find_spans(context: str, aliases: tuple[str, ...]) -> tuple[Span, ...]:
         if pattern and pattern in folded.text:
             by_pattern.setdefault(pattern, []).append(alias)
     if not by_pattern:
-        return ()
+        return _Found()
     found: list[Span] = []
     lower: list[tuple[str, Span]] = []  # in lower case, though the alias has capitals
     addresses = "://" in folded.text or "www." in folded.text
@@ -199,19 +226,24 @@ def _find_spans(context: str, aliases: tuple[str, ...]) -> tuple[Span, ...]:
             found.append(span)
         elif not all(map(_is_acronym, behind)):
             lower.append((pattern, span))
+    words: set[Span] = set()
     if lower:
         names = {
             fold(context[start:end]).text
             for start, end in found
             if not context[start:end].islower() and not begins_sentence(context, start)
         }
-        found += [span for pattern, span in lower if pattern not in names]
+        lower = [(pattern, span) for pattern, span in lower if pattern not in names]
+        words = {span for pattern, span in lower if any(map(_is_name, by_pattern[pattern]))}
+        found += [span for _, span in lower]
     found.sort(key=lambda span: (span[0], -span[1]))
     chosen: list[Span] = []
     for span in found:
         if not chosen or span[0] >= chosen[-1][1]:
             chosen.append(span)
-    return tuple(chosen)
+    if all(context[start:end].islower() for start, end in chosen):
+        return _Found(tuple(chosen))
+    return _Found(tuple(chosen), tuple(span for span in chosen if span in words))
 
 
 def _matches(text: str, patterns: tuple[str, ...]) -> Iterator[tuple[str, int]]:
@@ -284,26 +316,29 @@ def first_held(text: str, aliases: Iterable[str]) -> str | None:
     return None
 
 
-def substitute(context: str, spans: Sequence[Span], new: str) -> tuple[str, list[Span]]:
+def substitute(
+    context: str, spans: Sequence[Span], new: str | Sequence[str]
+) -> tuple[str, list[Span]]:
     """Puts `new` in place of every span.
 
     Args:
       context: the original text.
       spans: ascending, disjoint offsets, as `find_spans` gives them.
-      new: the text to put there.
+      new: the text to put there, or one for each span.
 
     Returns:
-      The new text, and the spans of `new` in it: each slices back to `new`.
+      The new text, and the spans of `new` in it: each slices back to what was put there.
     """
+    texts = [new] * len(spans) if isinstance(new, str) else new
     pieces: list[str] = []
     new_spans: list[Span] = []
     done = length = 0
-    for start, end in spans:
+    for (start, end), text in zip(spans, texts, strict=True):
         pieces.append(context[done:start])
         length += start - done
-        pieces.append(new)
-        new_spans.append((length, length + len(new)))
-        length += len(new)
+        pieces.append(text)
+        new_spans.append((length, length + len(text)))
+        length += len(text)
         done = end
     pieces.append(context[done:])
     return "".join(pieces), new_spans

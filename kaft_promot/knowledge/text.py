@@ -199,3 +199,8 @@ def equal_or_nested(one: str, other: str) -> bool:
 def normal_forms(answers: Iterable[str]) -> tuple[str, ...]:
     """The distinct non-empty normal forms of some answers, in their order."""
     return tuple(dict.fromkeys(n for a in answers if (n := normalize_answer(a))))
+
+
+def capitalised(text: str) -> str:
+    """The text with a capital at its beginning and all else as it is."""
+    return text[:1].upper() + text[1:]

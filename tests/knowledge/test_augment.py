@@ -212,6 +212,42 @@ def test_every_refusal_has_its_reason(
     assert records_of(example(**fields), parametric)[1] == reasons
 
 
+@pytest.mark.parametrize(
+    ("question", "answer", "context", "refused"),
+    [
+        ("Who wrote it?", "Will",
+         "Will wrote the hymn. It will be sung on Sunday, and people will listen.", True),
+        ("Where is it?", "Reading", "Reading is a town. People like reading.", True),
+        ("When was it?", "May", "May was warm. It may be so again.", True),
+        ("Who wrote it?", "Will", "Will wrote the hymn.", False),
+        ("What is played?", "Football", "Football is fun. They play football.", False),
+    ],
+)  # fmt: skip
+def test_defect_a_word_replaced_as_if_it_were_the_name(
+    question: str, answer: str, context: str, refused: bool
+) -> None:
+    """Where a name has a capital only at the beginning of a sentence, "will" may be a word."""
+    one = example(question=question, answers=(answer,), context=context, answer_type=None)
+    new = "July" if answer == "May" else "Zed"
+    asked = f"{question} And then?"
+    proposed = example(id="p", question=asked, answers=(new,), context="", answer_type=None)
+    rejects = Rejects()
+    index = CorpusIndex([one, proposed])
+    made = {
+        record.context_kind: record
+        for record in augment(
+            [one],
+            None,
+            index=index,
+            settings=Settings(kinds=("relevant", "counterfactual")),
+            rejects=rejects,
+        )
+    }
+    assert made["relevant"].answer == answer
+    assert ("counterfactual" in made) == (not refused)
+    assert dict(rejects.counts) == ({"counterfactual/ambiguous_mention": 1} if refused else {})
+
+
 def test_order_and_chunks_change_nothing(people: list[QAExample]) -> None:
     answers = {one.id: "Bath" for one in people}
     whole = list(augment(people, answers))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kaft_promot.knowledge.spans import (
     core_aliases,
+    doubtful_spans,
     find_spans,
     first_held,
     holds_alias,
@@ -108,6 +109,25 @@ def test_a_name_is_not_cut_inside(context: str, alias: str, replaced: str) -> No
 )
 def test_a_lower_case_word_beside_a_name(context: str, alias: str, found: list[str]) -> None:
     assert surfaces(context, [alias]) == found
+
+
+@pytest.mark.parametrize(
+    ("context", "aliases", "doubtful"),
+    [
+        ("Will sang it. It will be sung, and people will.", ["Will"], ["will", "will"]),
+        ("William sang it. It will be sung.", ["Will", "William"], ["will"]),
+        ("Football is played. They play football.", ["Football"], ["football"]),
+        ("They will go.", ["Will"], []),  # a text in lower case
+        ("Will met Will. It will do.", ["Will"], []),  # here the capital tells
+        ("In 1041 it fell. It stood in 1041.", ["In 1041"], []),
+        ("Second century art, of the second century.", ["Second century"], []),
+        ("Football is played. They play football.", ["football"], []),
+    ],
+)  # fmt: skip
+def test_a_word_where_only_a_beginning_has_a_capital(
+    context: str, aliases: list[str], doubtful: list[str]
+) -> None:
+    assert [context[start:end] for start, end in doubtful_spans(context, aliases)] == doubtful
 
 
 @given(CONTEXT, st.lists(WORDS, min_size=1, max_size=5), st.randoms())
