@@ -22,14 +22,16 @@ def headline(estimates: Estimates) -> str:
     ):
         if estimates[arm][name].value is None:
             continue
-        score = estimates[arm][name].score
-        if name == TARGET and score:
-            clause = f"scores {{}} % on the target task ({score}, mean over examples)"
-        beside = "; ".join(
+        notes = []
+        if name == TARGET and (score := estimates[arm][name].score):
+            clause = "scores {} % on the target task"
+            notes.append(f"{score}, mean over examples")
+        notes += [
             f"{other}: {percent(estimates[other][name].value)} %"
             for other in others
             if other != arm and other in estimates and estimates[other][name].value is not None
-        )
+        ]
+        beside = "; ".join(notes)
         text = clause.format(percent(estimates[arm][name].value))
         clauses.append(f"{text} ({beside})" if beside else text)
     return f"{arm} {' and '.join(clauses)}" if clauses else f"{arm}: nothing was measured"

@@ -301,7 +301,7 @@ def test_a_score_that_is_not_right_or_wrong_is_not_called_right(rows):
     graded = {"main_score": "bleu", "scores": {"exact_match": 0.0, "bleu": 0.35}}
     said = headline(measure([r | graded if r["suite"] == "target" else r for r in rows], CLAIMS))
     assert said.startswith(
-        "promot scores 35.0 % on the target task (bleu, mean over examples) (finetune: 35.0 %) and "
+        "promot scores 35.0 % on the target task (bleu, mean over examples; finetune: 35.0 %) and "
         "scores 87.5 % on in-context tasks"
     )
     accuracy = [r | {"main_score": "accuracy", "scores": {"accuracy": 1.0}} for r in rows]
