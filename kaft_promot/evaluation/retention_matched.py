@@ -6,8 +6,8 @@ second time, at matched target score (METHODS.md section 2): whichever of the tw
 taken back to the measured step at which it scored most nearly what the other does.
 
 That step is chosen on the target's validation examples, where the two may still differ if few steps
-were measured; an arm is matched where the interval of that difference holds zero. What is compared
-are test examples, where the scores may differ again: by how much is told beside the rest.
+were measured; an arm is matched where that difference is not measurable. What is compared are test
+examples, where the scores may differ again: by how much is told beside the rest.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Matched:
         return [
             seed
             for seed, change in self.validation.items()
-            if change.low is not None and change.high is not None and change.low <= 0 <= change.high
+            if change.value is not None and not change.measurable
         ]
 
     def over_seeds(self) -> OverSeeds:
