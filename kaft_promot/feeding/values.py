@@ -13,6 +13,8 @@ import hashlib
 import json
 import pathlib
 import re
+import sys
+import sysconfig
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,6 +24,7 @@ import numpy as np
 _PLAIN = (str, int, float, complex, bytes, type(None), type(...), range)  # `repr` tells them
 _MOST, _DEEPEST = 1_000_000, 60  # objects that refer to each other have endless paths
 _FUNCTIONS = (types.FunctionType, staticmethod, classmethod, property)
+_STANDARD = sysconfig.get_path("stdlib")
 
 
 class UnknownValue(Exception):
@@ -32,7 +35,8 @@ def value_fingerprint(value: Any, of: Callable[[Any], Any] = lambda value: None)
     """A value as JSON: of a function its code, of an object what a copy of it would be made from.
 
     Functions are told by their code, defaults and captured values, without the globals that they
-    read; classes by their name and their methods' code, without those of built-in bases.
+    read; classes by their name, their methods and all data that their bodies hold, those of Python
+    itself by their name and their methods' code. The order of a dict is told, that of a set is not.
 
     Args:
         value: any.
@@ -54,6 +58,8 @@ class _Telling:
         if type(value) in _PLAIN or isinstance(value, bool):
             return repr(value)
         if any(value is outer for outer in within):
+            if isinstance(value, type):
+                return ["circle", value.__module__, value.__qualname__]
             return "circle"
         self._told += 1
         if self._told > _MOST or len(within) > _DEEPEST:
@@ -82,8 +88,8 @@ class _Telling:
         if isinstance(value, set | frozenset):
             return [kind, *sorted(json.dumps(self.value(v, within)) for v in value)]
         if isinstance(value, Mapping):
-            items = ([self.value(k, within), self.value(v, within)] for k, v in value.items())
-            return [kind, *sorted(items, key=json.dumps)]
+            # In their order: a preprocessor may join its fields one after the other.
+            return [kind, *([self.value(v, within) for v in item] for item in value.items())]
         if type(value) in (tuple, list):
             return [kind, *(self.value(v, within) for v in value)]
         if isinstance(value, re.Pattern):
@@ -138,17 +144,50 @@ class _Telling:
         return [code.co_code.hex(), constants, list(code.co_names)]
 
     def _class(self, kind: type, within: tuple[Any, ...]) -> Any:
+        # With its bases: methods that call `super()` hold the class that they are written in.
+        within = (*within, *kind.__mro__)
         parts: list[Any] = []
         for base in kind.__mro__:
-            codes: list[Any] = []
-            for name, member in sorted(vars(base).items()):
-                if isinstance(member, _FUNCTIONS):
-                    code = _innermost_code(member)
-                    codes += [] if code is None else [[name, self._code(code, within)]]
-                elif type(member) in _PLAIN and not name.startswith("__"):
-                    codes.append([name, repr(member)])
-            parts.append([base.__module__, base.__qualname__, codes])
+            own = self._of(base)
+            if own is not None:
+                members = [self.value(own, within)]
+            else:
+                members = [
+                    [name, *self._member(member, within, _is_pythons(base))]
+                    for name, member in sorted(vars(base).items())
+                    if _decides(base, name, member)
+                ]
+            parts.append([base.__module__, base.__qualname__, members])
         return parts
+
+    def _member(self, member: Any, within: tuple[Any, ...], pythons: bool) -> list[Any]:
+        if pythons:  # its data is machinery, such as locks and registries
+            code = _innermost_code(member) if isinstance(member, _FUNCTIONS) else None
+            plain = repr(member) if type(member) in _PLAIN else None
+            return [plain if code is None else self._code(code, within)]
+        if isinstance(member, property):
+            member = (member.fget, member.fset, member.fdel)
+        elif isinstance(member, functools.cached_property):
+            member = member.func  # beside it stands a lock
+        elif isinstance(member, staticmethod | classmethod):
+            return [type(member).__name__, self.value(member.__func__, within)]
+        return [self.value(member, within)]
+
+
+def _decides(base: type, name: str, member: Any) -> bool:
+    """Whether a class's member may decide what its objects do, and is not Python's note on it."""
+    if name == "_abc_impl" or getattr(member, "__objclass__", None) is base:  # slots, C methods
+        return False
+    return isinstance(member, _FUNCTIONS) or not name.startswith("__") or callable(member)
+
+
+@functools.cache
+def _is_pythons(kind: type) -> bool:
+    """Whether a class is built in or of the standard library, rather than of a file named alike."""
+    if kind.__module__.partition(".")[0] not in sys.stdlib_module_names:
+        return False
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return file is None or (file.startswith(_STANDARD) and "site-packages" not in file)
 
 
 def _innermost_code(member: Any) -> types.CodeType | None:

@@ -1,14 +1,17 @@
 """Values as JSON: other values are other texts, equal ones the same text in every process."""
 
+import abc
 import collections
 import dataclasses
 import enum
 import fractions
 import functools
 import json
+import logging
 import operator
 import os
 import pathlib
+import random
 import re
 import subprocess
 import sys
@@ -89,6 +92,34 @@ def prefix_class(suffix):
     return Made() if suffix == "a" else Other()
 
 
+def with_member(member):
+    """An object whose class holds a value beside its methods."""
+    return type("Made", (Prefix,), {"setting": member})("c")
+
+
+def with_method(text):
+    """An object whose method has captured a value."""
+
+    class Made(Prefix):
+        def __call__(self, row):
+            return super().__call__(row) + text
+
+    return Made("c")
+
+
+def with_default(text):
+    class Made:
+        def __call__(self, row, after=text):
+            return row + after
+
+    return Made()
+
+
+def with_setter(function):
+    """An object with a property of which only the setter differs."""
+    return with_member(property(double, lambda self, value: function(value)))
+
+
 def double(row):
     return row * 2
 
@@ -133,6 +164,29 @@ KINDS = {
     "ufunc": lambda x: np.log if x == "a" else np.exp,
     "class": lambda x: Prefix if x == "a" else Slotted,
     "a class's code": prefix_class,
+    "order": lambda x: {"c": 1, "d": 2} if x == "a" else {"d": 2, "c": 1},
+    "order in a partial": lambda x: functools.partial(
+        double, row={"c": 1, "d": 2} if x == "a" else {"d": 2, "c": 1}
+    ),
+    "a class's text": with_member,
+    "a class's bool": lambda x: with_member(x == "a"),
+    "a class's tuple": lambda x: with_member((x, 1)),
+    "a class's list": lambda x: with_member([x, 1]),
+    "a class's dict": lambda x: with_member({"key": x}),
+    "a class's set": lambda x: with_member({x, "alpha", "beta"}),
+    "a class's object": lambda x: with_member(Prefix(x)),
+    "a class's class": lambda x: with_member(Prefix if x == "a" else Slotted),
+    "a class's partial": lambda x: with_member(functools.partial(double, x)),
+    "a class's static partial": lambda x: with_member(staticmethod(functools.partial(double, x))),
+    "a class's builtin": lambda x: with_member(str.upper if x == "a" else str.lower),
+    "a class's base": lambda x: with_member(Prefix if x == "a" else object),
+    "a cached property": lambda x: with_member(
+        functools.cached_property(double if x == "a" else halve)
+    ),
+    "a setter": lambda x: with_setter(double if x == "a" else halve),
+    "a method's closure": with_method,
+    "a method's default": with_default,
+    "static or not": lambda x: with_member(double if x == "a" else staticmethod(double)),
     "cached": lambda x: functools.cache(double if x == "a" else halve),
     "type": lambda x: (lambda row: row == 1) if x == "a" else (lambda row: row == True),  # noqa: E712
     "constant": lambda x: (
@@ -173,9 +227,24 @@ def test_every_process_tells_the_same() -> None:
     "value", [threading.Lock(), (x for x in "ab"), sys.stdout, memoryview(b"")]
 )
 def test_a_value_that_cannot_be_told_is_not_left_out(value) -> None:
-    for holder in (holding(value), keyword([{"deep": value}]), Prefix(value), Prefix(value).method):
+    holders = (holding(value), keyword([{"deep": value}]), Prefix(value), Prefix(value).method)
+    for holder in (*holders, with_member(value), with_member([value]), with_method(value)):
         with pytest.raises(UnknownValue, match=f"type {type(value).__qualname__} cannot be told"):
             told(holder)
+
+
+def test_the_standard_librarys_own_data_is_no_hindrance() -> None:
+    class Asked(abc.ABC):  # with a registry that cannot be told
+        @abc.abstractmethod
+        def __call__(self, row):
+            return row
+
+    class Named(Asked):
+        def __call__(self, row):
+            return super().__call__(row)
+
+    for value in (Named(), logging.getLogger("a name"), Colour, random.Random(1)):
+        assert told(Prefix(value)) == told(Prefix(value))
 
 
 def test_circles_and_endless_objects_end() -> None:
