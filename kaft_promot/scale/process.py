@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 
 import gin
 import jax
 
 from kaft_promot.errors import UserError
+
+COORDINATOR = "KAFT_PROMOT_COORDINATOR"
+COUNT, INDEX = "KAFT_PROMOT_PROCESS_COUNT", "KAFT_PROMOT_PROCESS_INDEX"
 
 
 @gin.configurable
@@ -24,26 +28,49 @@ def initialize(
     then finds the rest by itself.
 
     Raises:
-      UserError: if only some of the three are given, or a count or index makes no sense.
+      UserError: if only some of the three are given, an address, count or index makes no sense, or
+        JAX cannot join the processes.
     """
-    address = coordinator_address or os.environ.get("KAFT_PROMOT_COORDINATOR")
+    address = coordinator_address or os.environ.get(COORDINATOR)
     if address == "auto":
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except (ValueError, RuntimeError) as e:
+            raise UserError(
+                f"{COORDINATOR} = auto: JAX finds no cluster that it can join ({_first_line(e)}); "
+                f"set {COORDINATOR} to host:port of process 0, {COUNT} and {INDEX}"
+            ) from e
         return
-    count = _number("KAFT_PROMOT_PROCESS_COUNT", process_count)
-    index = _number("KAFT_PROMOT_PROCESS_INDEX", process_index)
+    count, index = _number(COUNT, process_count), _number(INDEX, process_index)
     if address is None and index is None and count in (None, 1):
         return
     if count == 1:
         return
     if address is None or count is None or index is None:
         raise UserError(
-            "a run of several processes needs KAFT_PROMOT_COORDINATOR, KAFT_PROMOT_PROCESS_COUNT "
-            f"and KAFT_PROMOT_PROCESS_INDEX; they are {address}, {count} and {index}"
+            f"a run of several processes needs {COORDINATOR}, {COUNT} and {INDEX}; they are "
+            f"{address}, {count} and {index}"
         )
+    if not re.fullmatch(r"\S+:[0-9]{1,5}", address):
+        raise UserError(
+            f"{COORDINATOR} = {address!r}: give host:port of process 0, for example "
+            "localhost:12345, or auto in a cluster that JAX knows"
+        )
+    if count < 1:
+        raise UserError(f"{COUNT} = {count}: must be 1 or more")
     if not 0 <= index < count:
-        raise UserError(f"KAFT_PROMOT_PROCESS_INDEX = {index} is not in [0, {count})")
-    jax.distributed.initialize(address, num_processes=count, process_id=index)
+        raise UserError(f"{INDEX} = {index} is not in [0, {count})")
+    try:
+        jax.distributed.initialize(address, num_processes=count, process_id=index)
+    except (ValueError, RuntimeError) as e:
+        raise UserError(
+            f"process {index} of {count} cannot join the others at {COORDINATOR} = {address}: "
+            f"{_first_line(e)}"
+        ) from e
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _number(variable: str, given: int | None) -> int | None:

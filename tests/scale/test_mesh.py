@@ -139,3 +139,24 @@ def test_half_a_process_setup_is_a_user_error(monkeypatch, environment, message)
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
         initialize()
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost", ":12345", "localhost:", "localhost:port", "a b:1"]
+)
+def test_an_address_without_host_or_port_is_a_user_error(monkeypatch, address):
+    monkeypatch.setenv("KAFT_PROMOT_COORDINATOR", address)
+    with pytest.raises(UserError, match=f"KAFT_PROMOT_COORDINATOR = '{address}': give host:port"):
+        initialize(process_count=2, process_index=0)
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+@pytest.mark.parametrize("address", ["auto", "localhost:1"])
+def test_what_jax_says_of_processes_is_a_user_error(monkeypatch, error, address):
+    def fail(*_args, **_kwargs):
+        raise error("no such luck\nand more")
+
+    monkeypatch.setattr("jax.distributed.initialize", fail)
+    monkeypatch.setenv("KAFT_PROMOT_COORDINATOR", address)
+    with pytest.raises(UserError, match=f"KAFT_PROMOT_COORDINATOR = {address}: .*no such luck"):
+        initialize(process_count=2, process_index=0)
