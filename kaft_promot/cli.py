@@ -81,6 +81,7 @@ def _run(arguments: list[str]) -> None:
         arguments, bindings = split_gin_flags(arguments)
     options = parser.parse_args(arguments)
     options.bindings = bindings
+    _check_processes(arguments[0], options)
     options.run(options)
 
 
@@ -91,6 +92,16 @@ def _check_environment() -> None:
         raise UserError(
             f"JAX_NUM_CPU_DEVICES={devices}: must be a number of devices, for example 2 (or unset)"
         )
+
+
+def _check_processes(verb: str, options: argparse.Namespace) -> None:
+    """Only `train` joins processes; started in several, another verb would damage its files."""
+    variables = ("KAFT_PROMOT_PROCESS_COUNT", "KAFT_PROMOT_COORDINATOR")
+    if options.joins_processes or not any(variable in os.environ for variable in variables):
+        return
+    from kaft_promot.scale.process import refuse_several  # imports JAX
+
+    refuse_several(verb)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         verb.add_flags(child)
-        child.set_defaults(run=verb.run)
+        child.set_defaults(run=verb.run, joins_processes=verb.joins_processes)
     return parser
 
 

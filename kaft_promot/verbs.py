@@ -25,7 +25,8 @@ explains the names. Names that nothing uses are errors."""
 class Verb:
     """One verb: `run` gets the parsed flags that `add_flags` declared.
 
-    `uses_gin` says whether it takes `--gin.NAME=VALUE`.
+    `uses_gin` says whether it takes `--gin.NAME=VALUE`, `joins_processes` whether several processes
+    can share its work; all others are refused in several, which would write the same files.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Verb:
     add_flags: Callable[[argparse.ArgumentParser], None]
     details: str = ""
     uses_gin: bool = False
+    joins_processes: bool = False
 
 
 def train(options: argparse.Namespace) -> None:
@@ -262,6 +264,7 @@ VERBS: Sequence[Verb] = (
         add_flags=flags.gin_flags,
         details=_GIN_FLAGS.format(file="runs/train.gin"),
         uses_gin=True,
+        joins_processes=True,
     ),
     Verb(
         name="eval",

@@ -322,6 +322,28 @@ def test_numbers_of_devices_that_jax_takes_are_taken(devices):
     assert "gone" in done.stderr and "Traceback" not in done.stderr
 
 
+OTHERS = [verb for verb in verbs.VERBS if verb.name != "train"]
+
+
+@pytest.mark.parametrize("verb", OTHERS, ids=lambda verb: verb.name)
+def test_only_train_runs_in_several_processes(capsys, monkeypatch, verb):
+    arguments = shlex.split(verb.example.replace("\\\n", " "))[1:]
+    for variable, value in (("PROCESS_COUNT", "2"), ("COORDINATOR", "auto")):
+        with monkeypatch.context() as patch:
+            patch.setenv(f"KAFT_PROMOT_{variable}", value)
+            status, _, err = run(capsys, *arguments)
+        start = f"error: KAFT_PROMOT_{variable} = {value}: {verb.name} runs in one process"
+        assert status == 2 and err.startswith(start) and err.count("\n") == 1
+        assert not list(pathlib.Path().iterdir())
+
+
+def test_one_process_and_train_are_not_refused(capsys, monkeypatch):
+    monkeypatch.setenv("KAFT_PROMOT_PROCESS_COUNT", "2")
+    assert "no configuration" in run(capsys, "train")[2]
+    monkeypatch.setenv("KAFT_PROMOT_PROCESS_COUNT", "1")
+    assert "no configuration" in run(capsys, "eval")[2]
+
+
 def test_a_real_process_complains_in_one_line():
     ran = command("augment", "--input=gone.jsonl", "--output=o", "--kinds=odd")
     assert (ran.returncode, ran.stdout) == (2, "")

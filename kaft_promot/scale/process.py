@@ -69,6 +69,23 @@ def initialize(
         ) from e
 
 
+def refuse_several(verb: str) -> None:
+    """Ends a verb that runs in one process: several would write the same files.
+
+    Raises:
+      UserError: if the environment says that this process is one of several.
+    """
+    count = _number(COUNT, None)
+    if count is not None and count > 1:
+        raise UserError(f"{COUNT} = {count}: {verb} runs in one process, only train in several")
+    # How many there are only the cluster knows.
+    if count is None and os.environ.get(COORDINATOR) == "auto":
+        raise UserError(
+            f"{COORDINATOR} = auto: {verb} runs in one process, only train in several; unset it, "
+            f"or set {COUNT} to 1"
+        )
+
+
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
