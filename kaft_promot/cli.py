@@ -1,33 +1,24 @@
 """`kaft-promot VERB`: finds the verb, and turns every mistake into one clear line.
 
-Exit status: 0, 2 for a user's mistake, 130 when interrupted, 141 when the reader of the output went
-away, 128 + the signal when a run was stopped and saved.
+mistakes.py tells the exit statuses.
 """
 
 import argparse
-import errno
 import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from kaft_promot import __version__
 from kaft_promot.errors import UserError
 from kaft_promot.malloc import tune_malloc
+from kaft_promot.mistakes import Parser, exit_status
 from kaft_promot.verbs import VERBS
 
 _ABOUT = (
     "Fine-tune language models that trust the right context (KAFT) and keep what they could do "
     "(ProMoT)."
 )
-
-
-class _Parser(argparse.ArgumentParser):
-    """Argparse whose complaints are one line, like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
 
 
 def console() -> int:
@@ -38,34 +29,10 @@ def console() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb (default: the process's arguments) and returns the exit status."""
-    try:
-        _run(sys.argv[1:] if arguments is None else list(arguments))
-        sys.stdout.flush()
-        return 0
-    except UserError as error:
-        # gin appends where in the configuration a call came from
-        return _complain(str(error).split("\n  In call to configurable")[0], 2)
-    except BrokenPipeError:
-        # Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt:
-        return _complain("interrupted; the same command goes on from what was finished", 130)
-    except SystemExit as stop:
-        if hasattr(stop, "signum"):  # training.Interrupted
-            print(f"{stop}; the same command goes on from there", file=sys.stderr)
-        return stop.code if isinstance(stop.code, int) else 0
-    except OSError as error:
-        if error.errno is None:
-            raise
-        place = f"{error.filename}: " if error.filename else ""
-        kept = "; what was finished is kept" if error.errno == errno.ENOSPC else ""
-        return _complain(f"{place}{os.strerror(error.errno)}{kept}", 2)
-
-
-def _complain(message: str, status: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return status
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    return exit_status(
+        lambda: _run(given), "interrupted; the same command goes on from what was finished"
+    )
 
 
 def _run(arguments: list[str]) -> None:
@@ -106,7 +73,7 @@ def _check_processes(verb: str, options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     examples = "\n".join(f"  {verb.example}" for verb in VERBS)
-    parser = _Parser(
+    parser = Parser(
         prog="kaft-promot",
         description=_ABOUT,
         epilog=f"examples:\n{examples}\n\n'kaft-promot VERB --help' explains a verb.",
@@ -114,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"kaft-promot {__version__}")
-    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=_Parser)
+    verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
     for verb in VERBS:
         child = verbs.add_parser(
             verb.name,

@@ -9,7 +9,6 @@ bytes for the same seed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -19,7 +18,6 @@ from pathlib import Path
 
 import sentencepiece
 
-from kaft_promot.errors import UserError
 from kaft_promot.knowledge.relations import RELATIONS
 from kaft_promot.knowledge.targets import format_input
 from kaft_promot.mini import facts as facts_lib
@@ -30,6 +28,7 @@ from kaft_promot.mini.passages import read_passages, read_wiki
 from kaft_promot.mini.questions import draw_questions
 from kaft_promot.mini.reading import Reader, held_out_examples
 from kaft_promot.mini.vocabulary import PIECES, train_vocabulary, training_text, wiki_sentences
+from kaft_promot.mistakes import Parser, at_least_one, exit_status
 
 INPUT_LENGTH, TARGET_LENGTH = 128, 40  # tokens with the end token; longer examples are left out
 # Training examples; FEWSHOT: of every task.
@@ -58,10 +57,15 @@ class Writer:
                 if size[0] <= INPUT_LENGTH and size[1] <= TARGET_LENGTH:
                     lengths.append(size)
                     out.write(json.dumps(row, ensure_ascii=False) + "\n")
-        inputs, targets = (sorted(column) for column in zip(*lengths, strict=True))
-        self.statistics[name] = {
+        counts: dict[str, object] = {
             "examples": len(lengths),
             "too_long": len(rows) - len(lengths),
+        }
+        self.statistics[name] = counts
+        if not lengths:
+            return
+        inputs, targets = (sorted(column) for column in zip(*lengths, strict=True))
+        self.statistics[name] = counts | {
             "inputs_mean": round(sum(inputs) / len(inputs), 1),
             "inputs_90": inputs[int(0.9 * len(inputs))],
             "inputs_max": inputs[-1],
@@ -229,7 +233,11 @@ def build(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m kaft_promot.mini.build", description=__doc__)
+    return exit_status(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    parser = Parser(prog="python -m kaft_promot.mini.build", description=__doc__)
     parser.add_argument("--trex", type=Path, required=True, help="folder of trex*.jsonl.gz")
     parser.add_argument(
         "--wiki", type=Path, required=True, help="JSONL of Wikipedia articles with `text`"
@@ -238,38 +246,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--nq", type=Path, help="Natural Questions as JSONL")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--reading", type=int, default=READING, help="reading examples")
-    parser.add_argument("--quote", type=int, default=QUOTE, help="quoting examples")
-    parser.add_argument("--names", type=int, default=NAMES, help="examples of matching names")
-    parser.add_argument(
-        "--questions", type=int, default=QUESTIONS, help="examples of several questions"
-    )
-    parser.add_argument("--options", type=int, default=OPTIONS, help="examples of proposed answers")
-    parser.add_argument("--copy", type=int, default=COPY, help="copying examples")
-    parser.add_argument(
-        "--fewshot", type=int, default=FEWSHOT, help="examples of every few-shot task"
-    )
+    for kind, size, text in (
+        ("reading", READING, "reading examples"),
+        ("quote", QUOTE, "quoting examples"),
+        ("names", NAMES, "examples of matching names"),
+        ("questions", QUESTIONS, "examples of several questions"),
+        ("options", OPTIONS, "examples of proposed answers"),
+        ("copy", COPY, "copying examples"),
+        ("fewshot", FEWSHOT, "examples of every few-shot task"),
+    ):
+        parser.add_argument(f"--{kind}", type=at_least_one, default=size, help=text)
     args = parser.parse_args(arguments)
-    try:
-        statistics = build(
-            args.trex,
-            args.wiki,
-            [p for p in (args.squad, args.nq) if p],
-            args.output,
-            args.seed,
-            reading=args.reading,
-            quote=args.quote,
-            names=args.names,
-            questions=args.questions,
-            options=args.options,
-            copy=args.copy,
-            fewshot=args.fewshot,
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    statistics = build(
+        args.trex,
+        args.wiki,
+        [p for p in (args.squad, args.nq) if p],
+        args.output,
+        args.seed,
+        reading=args.reading,
+        quote=args.quote,
+        names=args.names,
+        questions=args.questions,
+        options=args.options,
+        copy=args.copy,
+        fewshot=args.fewshot,
+    )
     print(json.dumps(statistics, indent=1))
-    return 0
 
 
 if __name__ == "__main__":

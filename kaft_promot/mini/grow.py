@@ -13,7 +13,6 @@ discriminant analysis (Fisher, 1936) of the layer's inputs on training text.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from kaft_promot.feeding.vocabulary import SentencePieceVocabulary
 from kaft_promot.interop.checkpoint import load_model
 from kaft_promot.interop.native import write_native
 from kaft_promot.mini.facts import json_rows
+from kaft_promot.mistakes import Parser, at_least_one, exit_status
 from kaft_promot.models import Params, T5Config, Transformer, flatten, init_params, unflatten
 
 MATCH_SCORE = 12.0  # by how much the score of an equal token exceeds another's, on average
@@ -123,21 +123,19 @@ def attention_inputs(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    return exit_status(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    parser = Parser(prog="python -m kaft_promot.mini.grow", description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", required=True, help="the model that grows")
     parser.add_argument("--data", type=Path, required=True, help="folder of kaft_promot.mini.build")
     parser.add_argument("--output", required=True, help="folder of the new checkpoint")
-    parser.add_argument("--examples", type=int, default=512, help="read from train.reading.jsonl")
+    parser.add_argument(
+        "--examples", type=at_least_one, default=512, help="read from train.reading.jsonl"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
-    try:
-        return _run(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-def _run(args: argparse.Namespace) -> int:
     model = load_model(args.checkpoint)
     if model.config is None:
         raise UserError(f"{args.checkpoint}: holds no model_config.json; give a finished run")
@@ -153,7 +151,6 @@ def _run(args: argparse.Namespace) -> int:
         row_L[: len(row)] = row
     params, config = grow(model.params, model.config, tokens_BxL, jax.random.key(args.seed))
     print(write_native(args.output, params, config, vocabulary.path))
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ figures are exact match, for facts after SQuAD's normalisation, with n and a 95 
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -22,6 +21,7 @@ from kaft_promot.knowledge.text import normalize_answer
 from kaft_promot.mini import facts as facts_lib
 from kaft_promot.mini.fewshot import SHOTS, TASKS, draw_example
 from kaft_promot.mini.reading import held_out_examples
+from kaft_promot.mistakes import Parser, at_least_one, exit_status
 
 
 def score_rows(facts: Sequence[facts_lib.Fact], per_task: int, seed: int) -> list[dict[str, str]]:
@@ -61,7 +61,11 @@ def score(predictor: Predictor, rows: Sequence[dict[str, str]]) -> dict[str, Est
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m kaft_promot.mini.score", description=__doc__)
+    return exit_status(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    parser = Parser(prog="python -m kaft_promot.mini.score", description=__doc__)
     parser.add_argument("--checkpoint", required=True, help="'mini' or a checkpoint's path")
     parser.add_argument(
         "--data",
@@ -69,26 +73,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="folder that kaft_promot.mini.build wrote (default: shipped facts)",
     )
     parser.add_argument("--vocabulary", help="where the checkpoint does not name its own")
-    parser.add_argument("--per_task", type=int, default=100, help="inputs a few-shot task")
+    parser.add_argument("--per_task", type=at_least_one, default=100, help="inputs a few-shot task")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON file to write as well")
     args = parser.parse_args(arguments)
     from kaft_promot.infer import load_predictor  # only here: tests score without a checkpoint
 
-    try:
-        facts = facts_lib.load_facts(args.data and args.data / "facts.jsonl.gz")
-        predictor = load_predictor(
-            args.checkpoint, vocabulary=args.vocabulary, max_input_length=128, max_decode_length=16
-        )
-        estimates = score(predictor, score_rows(facts, args.per_task, args.seed))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.output and args.output.is_dir():
+        raise UserError(f"--output={args.output}: is a folder; name a file")
+    facts = facts_lib.load_facts(args.data and args.data / "facts.jsonl.gz")
+    predictor = load_predictor(
+        args.checkpoint, vocabulary=args.vocabulary, max_input_length=128, max_decode_length=16
+    )
+    if args.output:  # before minutes of scoring
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+    estimates = score(predictor, score_rows(facts, args.per_task, args.seed))
     for name, e in estimates.items():
         print(f"{name:40s} {e.value:6.1%}  [{e.low:.1%}, {e.high:.1%}]  n={e.n}")
     if args.output:
         args.output.write_text(json.dumps({k: e.to_json() for k, e in estimates.items()}, indent=1))
-    return 0
 
 
 if __name__ == "__main__":

@@ -16,15 +16,17 @@ before, and one of the encoder's on the token behind.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
+from kaft_promot.errors import UserError
+from kaft_promot.feeding.vocabulary import load_vocabulary
 from kaft_promot.gin_config import macro_value, parse_gin
 from kaft_promot.interop.native import write_native
+from kaft_promot.mistakes import Parser, exit_status
 from kaft_promot.models import Params, T5Config, init_params
 
 NEIGHBOUR_BIAS = 5.0  # e^5 times the weight of any other position
@@ -49,16 +51,25 @@ def start_params(config: T5Config, key: jax.Array) -> Params:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    return exit_status(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    parser = Parser(prog="python -m kaft_promot.mini.start", description=__doc__.splitlines()[0])
     parser.add_argument("--vocabulary", required=True, help="vocab.model of kaft_promot.mini.build")
     parser.add_argument("--output", required=True, help="folder of the checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
+    ids = load_vocabulary(args.vocabulary).vocab_size
     parse_gin(["models/mini.gin"])
     config = macro_value("MODEL").scoped_configurable_fn()
+    if ids > config.vocab_size:
+        raise UserError(
+            f"--vocabulary={args.vocabulary}: has {ids} ids, but models/mini.gin has only "
+            f"{config.vocab_size} embeddings"
+        )
     params = start_params(config, jax.random.key(args.seed))
     print(write_native(args.output, params, config, args.vocabulary))
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import pytest
+import sentencepiece
 
 from kaft_promot.errors import UserError
 from kaft_promot.feeding.vocabulary import SentencePieceVocabulary
@@ -181,3 +182,29 @@ def test_copying_uses_the_whole_vocabulary_and_ends_as_it_begins(built):
     vocabulary = SentencePieceVocabulary(built / "vocab.model")
     used = {i for row in rows for i in vocabulary.encode(row["inputs"])}
     assert len(used) > 200  # of 40 * 14 random draws among 1,500
+
+
+KINDS = ("reading", "quote", "names", "questions", "options", "copy", "fewshot")
+
+
+@pytest.mark.parametrize(
+    "flag", [f"--{kind}={count}" for kind in KINDS for count in ("0", "-3", "x")]
+)
+def test_a_size_below_one_is_one_line(tmp_path, capsys, flag):
+    arguments = ["--trex=t", "--wiki=w", f"--output={tmp_path / 'out'}", flag]
+    assert build_lib.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: argument {flag.partition('=')[0]}: ")
+    assert error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_file_of_which_no_example_fits_is_empty(built, tmp_path):
+    vocabulary = sentencepiece.SentencePieceProcessor(model_file=str(built / "vocab.model"))
+    writer = build_lib.Writer(tmp_path, vocabulary)
+    writer.write("none", [])
+    writer.write("long", [{"inputs": "a " * 500, "targets": "b"}])
+    assert writer.statistics == {
+        "none": {"examples": 0, "too_long": 0},
+        "long": {"examples": 0, "too_long": 1},
+    }
+    assert rows_of(tmp_path / "none.jsonl") == rows_of(tmp_path / "long.jsonl") == []

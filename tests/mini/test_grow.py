@@ -97,5 +97,7 @@ def test_the_command_writes_a_checkpoint_with_its_vocabulary(tmp_path: Path, cap
     assert model.config is not None and model.config.num_heads == 3
     assert grow_lib.main([*arguments[:3], "--examples=7"]) == 2
     assert "train.reading.jsonl has 6" in capsys.readouterr().err
+    assert grow_lib.main([*arguments[:3], "--examples=0"]) == 2
+    assert "error: argument --examples: 0: must be 1 or more" in capsys.readouterr().err
     assert grow_lib.main([arguments[0], f"--data={tmp_path}", arguments[2]]) == 2
     assert "vocab.model" in capsys.readouterr().err

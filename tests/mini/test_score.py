@@ -1,8 +1,12 @@
 """The score card, with a stand-in for the model that knows some answers."""
 
+import json
+
+import pytest
+
 from kaft_promot.mini import facts as facts_lib
 from kaft_promot.mini.fewshot import TASKS
-from kaft_promot.mini.score import SHOTS, score, score_rows
+from kaft_promot.mini.score import SHOTS, main, score, score_rows
 
 
 class Knower:
@@ -43,3 +47,39 @@ def test_right_answers_count(split_part):
         assert estimate.value == (1.0 if name.startswith("closed") else 0.0), name
         assert estimate.low <= estimate.value <= estimate.high
     assert estimates["closed_book remembered_test"].n == 60
+
+
+@pytest.fixture
+def knower(split_part, tmp_path, monkeypatch):
+    """A checkpoint that knows nothing, and the folder of its facts; tells what it was asked."""
+    facts_lib.write_facts(split_part, tmp_path / "facts.jsonl.gz")
+    asked = []
+
+    class Asked(Knower):
+        def generate(self, prompts, progress=False):
+            asked.extend(prompts)
+            return super().generate(prompts, progress)
+
+    monkeypatch.setattr("kaft_promot.infer.load_predictor", lambda *_, **__: Asked({}))
+    return [f"--data={tmp_path}", "--checkpoint=c", "--per_task=1"], asked
+
+
+def test_the_outputs_folder_is_made(knower, tmp_path):
+    arguments, _ = knower
+    assert main([*arguments, f"--output={tmp_path / 'new' / 'x.json'}"]) == 0
+    assert "closed_book remembered_test" in json.loads((tmp_path / "new" / "x.json").read_text())
+
+
+def test_mistakes_are_one_line_before_anything_is_asked(knower, tmp_path, capsys):
+    arguments, asked = knower
+    for flag, message in (
+        (f"--output={tmp_path}", f"--output={tmp_path}: is a folder; name a file"),
+        (f"--output={tmp_path}/facts.jsonl.gz/x.json", "facts.jsonl.gz: "),
+        ("--per_task=0", "argument --per_task: 0: must be 1 or more"),
+        ("--data=gone", "facts.jsonl.gz: no such facts file"),
+        ("--colour=blue", "unrecognized arguments: --colour=blue"),
+    ):
+        assert main([*arguments, flag]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+    assert not asked
