@@ -84,7 +84,10 @@ class _Telling:
         return self._data(value, within)
 
     def _data(self, value: Any, within: tuple[Any, ...]) -> Any:
-        kind = type(value).__qualname__
+        kind: Any = type(value).__qualname__
+        if not _is_pythons(type(value)) and isinstance(value, Mapping | set | frozenset):
+            # One of a user's own may hold more than its items, and behave in another way.
+            kind = [self.value(v, within) for v in (type(value), getattr(value, "__dict__", None))]
         if isinstance(value, set | frozenset):
             return [kind, *sorted(json.dumps(self.value(v, within)) for v in value)]
         if isinstance(value, Mapping):
@@ -101,6 +104,7 @@ class _Telling:
             return [kind, repr(value.dtype), value.shape, digest]
         if dataclasses.is_dataclass(value):
             fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
+            fields |= getattr(value, "__dict__", {})  # what `__post_init__` sets is no field
             return [self.value(type(value), within), self.value(fields, within)]
         return self._object(value, within)
 
@@ -181,7 +185,6 @@ def _decides(base: type, name: str, member: Any) -> bool:
     return isinstance(member, _FUNCTIONS) or not name.startswith("__") or callable(member)
 
 
-@functools.cache
 def _is_pythons(kind: type) -> bool:
     """Whether a class is built in or of the standard library, rather than of a file named alike."""
     if kind.__module__.partition(".")[0] not in sys.stdlib_module_names:

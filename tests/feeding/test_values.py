@@ -52,6 +52,22 @@ class Settings:
     kinds: frozenset = frozenset()
 
 
+@dataclasses.dataclass
+class Initial:
+    name: dataclasses.InitVar[str]
+
+    def __post_init__(self, name):
+        self.kept = name
+
+
+class Table(dict):
+    """A dict that holds a text beside its items."""
+
+    def __init__(self, text):
+        super().__init__(key=1)
+        self.text = text
+
+
 class Prefix:
     """A preprocessor as an object."""
 
@@ -147,6 +163,10 @@ KINDS = {
     "objects": lambda x: np.array([x, None], object),
     "scalar": lambda x: np.float32(ord(x)),
     "dataclass": lambda x: Settings(x),
+    "no field": Initial,
+    "a dict's attribute": Table,
+    "a dict's class": lambda x: type("Made", (dict,), {"setting": (x,)})(key=1),
+    "a set's class": lambda x: type("Made", (set,), {"setting": (x,)})([1]),
     "field": lambda x: Settings("c", frozenset((x, "alpha", "beta"))),
     "dict": lambda x: {"key": {x, "alpha"}},
     "keys": lambda x: {1: "c", x: "d"},
