@@ -1,7 +1,7 @@
 """How long the command in each arm's recipe takes on mini, on this machine.
 
     kaft-promot quickstart --half=kaft
-    python benchmarks/bench_arms.py runs/quickstart/records
+    python benchmarks/arms_time.py runs/quickstart/records
 
 Gives the commands at the head of `gin/recipes/*.gin` on these KAFT records, each for a few steps,
 and prints the time of a step, how that stands to plain fine-tuning's, and what the recipe's steps
