@@ -58,7 +58,6 @@ def registry(tmp_path_factory: pytest.TempPathFactory, shared_dir: pathlib.Path)
         "select": lambda row: {**row, "inputs": row["question"], "targets": row["answer"]},
         "splits": ("train", "empty", "cut", "latin", "list", "bare", "kinds", "missing"),
     }
-    before = set(seqio.TaskRegistry.names()), set(seqio.MixtureRegistry.names())
     jsonl_task.register_jsonl_task("door_plain", features=features, **common)
     jsonl_task.register_jsonl_task(
         "door_bytes", features=seqio_door.output_features("bytes"), **common
@@ -103,8 +102,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory, shared_dir: pathlib.Path)
     seqio.MixtureRegistry.add("door_uncounted", [("door_lines", by_count)])
     seqio.MixtureRegistry.add("door_zero", [("door_plain", 0)])
     yield folder
-    for registry, names in zip((seqio.TaskRegistry, seqio.MixtureRegistry), before, strict=True):
-        for name in set(registry.names()) - names:
+    for registry in (seqio.TaskRegistry, seqio.MixtureRegistry):
+        # Not those of task files that a test imported: their modules stay, and would not be asked.
+        for name in [n for n in registry.names() if n.startswith(("door_", "zebra_"))]:
             registry.remove(name)
 
 
