@@ -81,7 +81,7 @@ def run_suite(
     origin = {"checkpoint": checkpoint} | ({} if decoding is None else {"decoding": decoding})
     if not work:
         raise UserError(f"suite {suite.name!r}: the data has no example for any of its tasks")
-    _check_unique(work, suite.name)
+    check_unique(work, suite.name)
     with contextlib.ExitStack() as stack:
         if isinstance(rows_path, RowWriter):
             writer = rows_path
@@ -171,9 +171,14 @@ def make_row(
     return row
 
 
-def _check_unique(
+def check_unique(
     work: Iterable[tuple[suites.EvalTask, suites.EvalExample]], suite_name: str
 ) -> None:
+    """Refuses a suite that gives two examples the same id.
+
+    Raises:
+      UserError: it does; the message names the suite and the id.
+    """
     seen: set[str] = set()
     for _, example in work:
         if example.example_id in seen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kaft_promot.evaluation.formatting import percent, points
+from kaft_promot.evaluation.formatting import p_value, percent, points
 from kaft_promot.evaluation.statistics import Difference, Estimate
 
 Estimates = Mapping[str, Mapping[str, Estimate]]
@@ -91,7 +91,8 @@ def _change(subject: str, before: Estimate, after: Estimate, difference: Differe
     subject = subject[0].upper() + subject[1:]
     by = f"{points(difference.value)} points, {points(difference.low)} to {points(difference.high)}"
     if not difference.measurable:
-        return f"{subject}: no measurable change ({by})."
+        # With p: on few questions the interval alone may exclude zero.
+        return f"{subject}: no measurable change ({by}, {p_value(difference.p_value)})."
     verb = "rises" if difference.value > 0 else "falls"
     # Both figures are those of the table: the arms may have been evaluated on unlike examples, in
     # which case they need not differ by exactly the paired difference.

@@ -265,8 +265,15 @@ def _with_checkpoint(settings: Settings, probed: str | None, path: files.PathLik
 
 
 def _same_questions(placed: Iterable[Placed], probed: Probed, path: object) -> Iterator[Placed]:
-    """The examples, as long as the answers under their ids are to their questions."""
+    """The examples, as long as the answers under their ids are to their questions.
+
+    Raises:
+      UserError: an answer is to another question, or there is none to any of them.
+    """
+    examples = answered = 0
     for place, example in placed:
+        examples += 1
+        answered += example.id in probed.answers
         asked = probed.questions.get(example.id, example.question)
         if asked != example.question:
             raise UserError(
@@ -274,6 +281,11 @@ def _same_questions(placed: Iterable[Placed], probed: Probed, path: object) -> I
                 "under this id; give the answers to these questions"
             )
         yield place, example
+    if examples and not answered:
+        raise UserError(
+            f"{path} answers none of the {examples} questions; give the file that `kaft-promot "
+            "probe` has written for them"
+        )
 
 
 def _described(settings: Settings, paths: Sequence[files.PathLike], format: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from kaft_promot.errors import UserError
 from kaft_promot.evaluation import output_share, suites
 from kaft_promot.evaluation.retention import IN_CONTEXT_SUITE
 from kaft_promot.evaluation.row_checks import problem
-from kaft_promot.evaluation.runner import make_row
+from kaft_promot.evaluation.runner import check_unique, make_row
 from kaft_promot.promot.settings import Promot
 
 # What a comparison sets by itself for its runs and predictors, and the setting that it comes from.
@@ -119,12 +119,12 @@ def _asked(settings: Promot, for_curves: bool) -> set[str]:
     """The prompts of the suite of in-context tasks; each task's first row is tried."""
     in_context = suites.get(settings.suite, settings.suite_module)
     arguments = settings.suite_arguments(for_curves)
-    asked = set()
+    work = []
     try:
         data = in_context.load(arguments)
         for task in in_context.tasks:
             for number, example in enumerate(task.examples(data)):
-                asked.add(example.prompt)
+                work.append((task, example))
                 if number == 0:
                     _check_row(settings, in_context, task, example)
     except UserError:
@@ -135,7 +135,8 @@ def _asked(settings: Promot, for_curves: bool) -> set[str]:
             "(Promot.suite_data, `split` and for the curves `queries`): "
             f"{type(error).__name__}: {error}"
         ) from error
-    return asked
+    check_unique(work, settings.suite)
+    return {example.prompt for _, example in work}
 
 
 def _check_row(

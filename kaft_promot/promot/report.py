@@ -146,6 +146,9 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
     results["promot_matched_target_score"] = {
         arm: found.to_json() for arm, found in matched.items()
     }
+    measured = [
+        name for name in retention.NAMES if any(found[name].n for found in of_seed[first].values())
+    ]
     changes = [render_matched(matched)] if matched else []
     if len(settings.seeds) > 1:
         held = {seed: retention_seeds.claims(table) for seed, table in tables.items()}
@@ -162,7 +165,7 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
         sections=page_retention.sections(rows, tables, curves, matched, settings.target),
         results=results,
         details=details,
-        table="\n\n".join([render(of_seed[first], retention.NAMES), *changes]),
+        table="\n\n".join([render(of_seed[first], measured), *changes]),
         headline=retention_words.headline(of_seed[first]),
     )
 

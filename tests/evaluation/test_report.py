@@ -222,7 +222,7 @@ def test_sentences_follow_the_figures():
     assert "Keeping its own answer before an irrelevant context falls" in text
     assert "(−30.0 points, −40.0 to −20.0)" in text
     assert "Reading the answer from a relevant context: no measurable change (+2.0 points" in text
-    assert "Answering closed book: no measurable change (+50.0 points" in text
+    assert "closed book: no measurable change (+50.0 points, +40.0 to +60.0, p = 0.060)" in text
     assert "takes a wrong answer out of 10.0 % of irrelevant contexts" in text
     assert words.headline(estimates) == (
         "kaft follows its context in 90.0 % of conflicts with its memory (base: 40.0 %) and keeps "

@@ -373,6 +373,15 @@ def test_answers_to_other_questions_are_refused(tmp_path: pathlib.Path) -> None:
         augment_file(path, tmp_path / "out", parametric_answers=answers)
 
 
+def test_answers_to_none_of_the_questions_are_refused(tmp_path: pathlib.Path) -> None:
+    path, _ = write_inputs(tmp_path)
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"id": "elsewhere", "question": "?", "answer": "x"}\n')
+    with pytest.raises(UserError, match="answers.jsonl answers none of the 8 questions"):
+        augment_file(path, tmp_path / "out", parametric_answers=answers)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

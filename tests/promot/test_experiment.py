@@ -72,6 +72,11 @@ WITHOUT_SCORES = dataclasses.replace(
     name="scoreless",
     tasks=(dataclasses.replace(SUITE.tasks[0], score=lambda row: {"bleu": 12.5}),),
 )
+SAME_IDS = dataclasses.replace(
+    SUITE,
+    name="same_ids",
+    tasks=(SUITE.tasks[0], dataclasses.replace(SUITE.tasks[0], name="echo_again")),
+)
 SAME_QUERIES = dataclasses.replace(
     SUITE, name="same_queries", load=lambda data: {**data, "split": "validation"}
 )
@@ -89,6 +94,7 @@ def folder(tmp_path_factory):
     suites.register(WITHOUT_SPLITS)
     suites.register(WITHOUT_SCORES)
     suites.register(SAME_QUERIES)
+    suites.register(SAME_IDS)
     register_format("target_of_the_test", one_of("True", "False"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -343,6 +349,7 @@ def test_a_second_call_redoes_nothing(out):
             "IN_CONTEXT_SUITE=splitless",
             "cannot be asked of what it is given, {'queries': 2, 'split'",
         ),
+        ("IN_CONTEXT_SUITE=same_ids", "suite 'same_ids': two examples have the id "),
         ("IN_CONTEXT_SUITE=scoreless", "a row of its task 'echo' has no scores.exact_match"),
         ("IN_CONTEXT_SUITE=grounding", "Promot.suite = 'grounding' cannot be asked"),
         ("Promot.suite_data=5", "Promot.suite_data = 5: give a dict"),
