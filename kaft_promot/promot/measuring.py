@@ -95,6 +95,8 @@ def unfinished(folder: pathlib.Path, settings: Promot) -> str | None:
     try:
         noted = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        noted = None
+    if not isinstance(noted, dict):
         return f"{folder} holds no comparison"
     described = settings.described()
     other = [name for name in described if name != "seeds" and noted.get(name) != described[name]]
@@ -116,8 +118,9 @@ def _is_whole(folder: pathlib.Path, settings: Promot, seed: int) -> bool:
             if row["suite"] in (TARGET_SUITE, IN_CONTEXT_SUITE):
                 called = _called(file, row["arm"], row.get("step", 0))
                 asked.setdefault(called, set()).add(row["example_id"])
-    if not {BASE, *settings.arms} <= asked.keys():  # else the curves are whole: they come first
+    if not {BASE, *settings.arms} <= asked.keys():
         return False
+    # All arms were asked test examples, which comes after the curves: those are whole.
     reported = reported_steps(rows_of(folder, seed, CURVES), settings)
     back = _taken_back(matched_pairs(folder, settings, seed).values(), reported)
     wanted = [BASE, *settings.arms, *(_called(MATCHED, name, step) for name, step in back)]
