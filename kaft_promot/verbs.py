@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import dataclasses
 import importlib
+import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 
@@ -165,7 +166,9 @@ def interpolate(options: argparse.Namespace) -> None:
 def _configured(options: argparse.Namespace, *modules: str, output: str) -> Iterator[None]:
     """Parses gin for a verb, and keeps the configuration in the folder that `output` names.
 
-    A call that is refused before it has written anything there leaves the folder as it was.
+    Another one that lies there, of an earlier call, is kept as `config.1.gin` and so on: what that
+    call has made is there still. A call that is refused before it has written anything there leaves
+    the folder as it was.
     """
     if options.alsologtostderr:
         from absl import logging
@@ -204,15 +207,26 @@ def _configured(options: argparse.Namespace, *modules: str, output: str) -> Iter
     made = [place for place in path.parents if not place.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(whole_config(), encoding="utf-8")
+    earlier = None
+    if before is not None and before != path.read_bytes():
+        earlier = next(
+            place
+            for number in itertools.count(1)
+            if not (place := path.with_name(f"config.{number}.gin")).exists()
+        )
+        earlier.write_bytes(before)  # what is there already was made with it
     start = path.stat().st_mtime_ns
     try:
         yield
     except UserError:
-        files = (file for file in path.parent.rglob("*") if file.is_file() and file != path)
+        own = (path, earlier)
+        files = (file for file in path.parent.rglob("*") if file.is_file() and file not in own)
         if any(file.stat().st_mtime_ns >= start for file in files):
             raise  # there is work that the configuration belongs to
         if before is not None:
             path.write_bytes(before)
+            if earlier is not None:
+                earlier.unlink()
         else:
             path.unlink()
             for place in made:  # the innermost first

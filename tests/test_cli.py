@@ -1,5 +1,6 @@
 """The command line: help, one line for every mistake, exit statuses."""
 
+import argparse
 import errno
 import json
 import os
@@ -144,6 +145,41 @@ def test_a_report_keeps_what_no_rows_hold(capsys):
         status, _, err = run(capsys, *command)
         assert (status, err.count("\n")) == (2, 1) and message in err
         assert results.read_text() == content
+
+
+def test_the_configuration_of_an_earlier_call_is_kept():
+    def configured(steps):
+        options = argparse.Namespace(
+            alsologtostderr=False,
+            gin_file=["runs/train.gin"],
+            gin_bindings=[],
+            gin_search_paths=[],
+            bindings=[
+                "MODEL_DIR='kept'",
+                "MIXTURE_OR_TASK_NAME='kaft'",
+                "TASK_FEATURE_LENGTHS={}",
+                "INITIAL_CHECKPOINT_PATH='mini'",
+                f"TRAIN_STEPS={steps}",
+            ],
+        )
+        return verbs._configured(options, "specialize", output="MODEL_DIR")
+
+    for steps in (2, 2, 3, 4):  # the second call is the first one again
+        with configured(steps):
+            pass
+    found = {
+        path.name: re.findall(r"^TRAIN_STEPS = (\d)", path.read_text(), re.MULTILINE)
+        for path in pathlib.Path("kept").iterdir()
+    }
+    assert found == {
+        "config.1.gin": ["2"],
+        "config.2.gin": ["3"],
+        "config.gin": ["4"],
+    }
+    with pytest.raises(UserError), configured(5):  # refused before it has made anything
+        raise UserError("no")
+    assert {path.name for path in pathlib.Path("kept").iterdir()} == set(found)
+    assert "TRAIN_STEPS = 4" in pathlib.Path("kept/config.gin").read_text()
 
 
 def test_a_probe_and_an_evaluation_cut_answers_alike():
