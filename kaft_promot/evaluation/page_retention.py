@@ -27,7 +27,7 @@ from kaft_promot.evaluation.retention import (
     differences,
 )
 from kaft_promot.evaluation.retention_matched import Matched
-from kaft_promot.evaluation.retention_seeds import claims, over_seeds, seeds_that_hold
+from kaft_promot.evaluation.retention_seeds import claims_of_seeds, over_seeds
 from kaft_promot.evaluation.retention_steps import Curve
 from kaft_promot.evaluation.retention_words import focus_arm, headline
 from kaft_promot.evaluation.rows import Row
@@ -80,7 +80,7 @@ def sections(
 
 def _figures(table: Scores, estimates: Estimates, seed: int) -> Section:
     focus = focus_arm(estimates)
-    parts = [f'<p class="said">{escape(page.tied(headline(estimates)))}.</p>']
+    parts = [f'<p class="said">{escape(page.tied(headline(estimates, table.graded(TARGET))))}.</p>']
     parts += [f'<p class="warning">{escape(text)}</p>' for text in _warnings(estimates)]
     parts.append(
         '<p class="note">Percent with 95 % intervals; the dashed line marks the base model. Soft '
@@ -130,12 +130,11 @@ def _warnings(estimates: Estimates) -> list[str]:
 
 
 def _seeds(tables: Mapping[int, Scores], seed: int) -> Section:
-    held = seeds_that_hold({number: claims(table, seed) for number, table in tables.items()})
     return page_seeds.section(
         "retention-seeds",
         f"What it can still do, over {len(tables)} seeds",
         over_seeds(tables),
-        page_seeds.claims(held),
+        page_seeds.claims(claims_of_seeds(tables, seed)),
     )
 
 

@@ -17,7 +17,6 @@ intervals are those of `task_means`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -234,8 +233,7 @@ class Scores:
 
     def estimate(self, arm: str, name: str, seed: int = 0) -> Estimate:
         """One figure of one arm with its interval; value None and n 0 without such rows."""
-        found = self._mean(("estimate", arm, name), list(self._points[arm][name].values()), seed)
-        return dataclasses.replace(found, score=self.graded(name))
+        return self._mean(("estimate", arm, name), list(self._points[arm][name].values()), seed)
 
     def share(self, arm: str, task: str, seed: int = 0) -> Estimate:
         """Output share on one in-context task; n 0 for one that shares the target's format."""

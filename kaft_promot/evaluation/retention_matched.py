@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kaft_promot.evaluation.retention import TARGET, TARGET_SUITE, Scores, main_score
-from kaft_promot.evaluation.retention_seeds import claims, over_seeds, seeds_that_hold
+from kaft_promot.evaluation.retention_seeds import claims_json, claims_of_seeds, over_seeds
 from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.seeds import OverSeeds
 from kaft_promot.evaluation.statistics import Difference
@@ -125,7 +125,7 @@ class Matched:
 
     def claims(self) -> dict[str, tuple[int, int]]:
         """What ProMoT promises, as `retention_seeds.seeds_that_hold`, of the matched seeds."""
-        return seeds_that_hold({seed: claims(self.tables[seed]) for seed in self.matched})
+        return claims_of_seeds({seed: self.tables[seed] for seed in self.matched})
 
     def to_json(self) -> dict[str, Any]:
         """What results.json says.
@@ -134,15 +134,11 @@ class Matched:
           `{"steps": {SEED: {ARM: step}}, "validation": {SEED: {ARM: score}}, "matched": [SEED],
           "claims": {CLAIM: {"holds", "seeds"}}}` and what `OverSeeds.to_json` has, of all seeds.
         """
-        held = {
-            claim: {"holds": holds, "seeds": seeds}
-            for claim, (holds, seeds) in self.claims().items()
-        }
         return {
             "steps": {str(seed): dict(pair.steps) for seed, pair in self.pairs.items()},
             "validation": {str(seed): dict(pair.scores) for seed, pair in self.pairs.items()},
             "matched": self.matched,
-            "claims": held,
+            "claims": claims_json(self.claims()),
         } | self.over_seeds().to_json()
 
 

@@ -76,6 +76,16 @@ def claims(table: Scores, seed: int = 0) -> dict[str, bool]:
     return found
 
 
+def claims_of_seeds(tables: Mapping[int, Scores], seed: int = 0) -> dict[str, tuple[int, int]]:
+    """`seeds_that_hold` of each seed's `claims`; `seed` is of the bootstrap."""
+    return seeds_that_hold({number: claims(table, seed) for number, table in tables.items()})
+
+
+def claims_json(held: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, int]]:
+    """What results.json says of `seeds_that_hold`: `{CLAIM: {"holds", "seeds"}}`."""
+    return {claim: {"holds": holds, "seeds": seeds} for claim, (holds, seeds) in held.items()}
+
+
 def seeds_that_hold(per_seed: Mapping[int, Mapping[str, bool]]) -> dict[str, tuple[int, int]]:
     """Claim -> (number of seeds for which it holds, number of seeds for which it was looked at).
 

@@ -6,11 +6,13 @@ from kaft_promot.evaluation.formatting import percent
 from kaft_promot.evaluation.retention import OTHER, TARGET, Estimates
 
 
-def headline(estimates: Estimates) -> str:
+def headline(estimates: Estimates, graded: str = "") -> str:
     """One sentence, without its full stop, about the arm that the page is about.
 
     Args:
       estimates: from `retention.measure`.
+      graded: by which score the target's outputs are graded (`retention.Scores.graded`); empty
+        where each is right or wrong.
     """
     arm = focus_arm(estimates)
     if arm is None:
@@ -23,9 +25,9 @@ def headline(estimates: Estimates) -> str:
         if estimates[arm][name].value is None:
             continue
         notes = []
-        if name == TARGET and (score := estimates[arm][name].score):
+        if name == TARGET and graded:
             clause = "scores {} % on the target task"
-            notes.append(f"{score}, mean over examples")
+            notes.append(f"{graded}, mean over examples")
         notes += [
             f"{other}: {percent(estimates[other][name].value)} %"
             for other in others

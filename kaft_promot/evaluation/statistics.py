@@ -49,7 +49,6 @@ class Estimate:
       low, high: the interval's ends; None where value is.
       n: number of examples (rows) behind it.
       clusters: number of questions behind it.
-      score: what it is the mean of, where outputs are not just right or wrong (`bleu`); else empty.
     """
 
     value: float | None
@@ -57,7 +56,6 @@ class Estimate:
     high: float | None
     n: int
     clusters: int = 0
-    score: str = ""
 
     def to_json(self) -> dict[str, float | int | None]:
         """`{"value", "low", "high", "n"}`, the form of results.json."""

@@ -23,7 +23,8 @@ from kaft_promot.interop.prompts import PROMPTS
 from kaft_promot.promot import arms as arms_lib
 from kaft_promot.promot.arms import Arm
 from kaft_promot.promot.checks import check, check_bindings
-from kaft_promot.promot.measuring import SETTINGS, Measuring
+from kaft_promot.promot.measured import SETTINGS
+from kaft_promot.promot.measuring import Measuring
 from kaft_promot.promot.settings import Promot
 from kaft_promot.training import LORA, PROMPT, CheckpointConfig, Lora, SoftPrompts, train
 

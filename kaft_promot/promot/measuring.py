@@ -1,25 +1,20 @@
-"""What a comparison of ProMoT's arms asks of checkpoints, and the rows that it keeps.
+"""Asks the checkpoints of a comparison of ProMoT's arms, and keeps the rows (see `measured`).
 
-The target is asked with the arm's prompt attached, in-context tasks without it. Every arm is asked
-on its way (`CURVES`, validation examples), at the step that is reported (`ROWS`, test examples),
-and, where arms are compared at matched target score, at another step (`MATCHED`, the same test
-examples). What is there already is not asked again.
+The target is asked with the arm's prompt attached, in-context tasks without it. What is there
+already is not asked again.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from kaft_promot.errors import UserError
 from kaft_promot.evaluate import task_suite
-from kaft_promot.evaluation import retention_matched, suites
+from kaft_promot.evaluation import suites
 from kaft_promot.evaluation.retention import IN_CONTEXT_SUITE, TARGET_SUITE
-from kaft_promot.evaluation.retention_matched import Pair, target_scores
-from kaft_promot.evaluation.rows import Row, RowWriter, read_rows
+from kaft_promot.evaluation.rows import RowWriter
 from kaft_promot.evaluation.runner import make_row, run_suite
 from kaft_promot.feeding import load_vocabulary
 from kaft_promot.infer import checkpoint_name, load_predictor
@@ -27,115 +22,8 @@ from kaft_promot.interop import choose_vocabulary
 from kaft_promot.interop.vocabulary import checkpoint_vocabulary
 from kaft_promot.promot import arms as arms_lib
 from kaft_promot.promot.arms import BASE
+from kaft_promot.promot.measured import CURVES, MATCHED, ROWS, Steps, rows_of
 from kaft_promot.promot.settings import Promot
-
-ROWS, CURVES, MATCHED = "rows.jsonl", "curves.jsonl", "matched.jsonl"
-SETTINGS = "settings.json"
-
-
-def rows_of(folder: pathlib.Path, seed: int, file: str = ROWS) -> list[Row]:
-    """A seed's sample rows; those of `CURVES` and `MATCHED` have a `step`.
-
-    Raises:
-      UserError: the file is damaged.
-    """
-    path = folder / f"seed{seed}" / file
-    if file == MATCHED and not path.is_file():  # no arm was taken back
-        return []
-    rows = []
-    for row in read_rows(path).samples:
-        if file != ROWS:
-            arm, _, step = row["arm"].partition("@")
-            if not step.isdecimal():
-                raise UserError(f"{path}: the arm {row['arm']!r} names no step; delete the file")
-            row = {**row, "arm": arm, "step": int(step)}
-        rows.append({**row, "seed": seed})
-    return rows
-
-
-def reported_steps(curve_rows: list[Row], settings: Promot) -> dict[str, int]:
-    """Arm -> the step that its figures are of.
-
-    The last, or where `settings.select` is 'best' the one with the best target score on the
-    validation split, the first of equals.
-
-    Args:
-      curve_rows: from `rows_of(..., CURVES)`.
-      settings: of the comparison.
-    """
-    scores = target_scores(curve_rows)
-    if settings.select == "last":
-        return {arm: max(of_arm) for arm, of_arm in scores.items()}
-    return {arm: max(of_arm, key=lambda step: of_arm[step]) for arm, of_arm in scores.items()}
-
-
-def matched_pairs(folder: pathlib.Path, settings: Promot, seed: int) -> dict[str, Pair]:
-    """Arm -> where it and plain fine-tuning are equally good at the target task (validation)."""
-    curve_rows = rows_of(folder, seed, CURVES)
-    scores = target_scores(curve_rows)
-    return retention_matched.pairs(
-        {arm: scores[arm] for arm in (BASE, *settings.arms) if arm in scores},
-        reported_steps(curve_rows, settings),
-    )
-
-
-def matched_rows(folder: pathlib.Path, settings: Promot, seed: int) -> list[Row]:
-    """A seed's rows of test examples, each with its `step`."""
-    reported = reported_steps(rows_of(folder, seed, CURVES), settings)
-    rows = [{**row, "step": reported[row["arm"]]} for row in rows_of(folder, seed, ROWS)]
-    return rows + rows_of(folder, seed, MATCHED)
-
-
-def unfinished(folder: pathlib.Path, settings: Promot) -> str | None:
-    """Why a folder does not hold all rows of a comparison with these settings; None if it does.
-
-    Raises:
-      UserError: its rows are damaged.
-    """
-    try:
-        noted = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        noted = None
-    if not isinstance(noted, dict):
-        return f"{folder} holds no comparison"
-    described = settings.described()
-    other = [name for name in described if name != "seeds" and noted.get(name) != described[name]]
-    if other:
-        return f"{folder} was made with other settings ({', '.join(other)})"
-    for seed in settings.seeds:
-        if not _is_whole(folder, settings, seed):
-            return f"seed {seed} is not measured whole; give the command again that measures it"
-    return None
-
-
-def _is_whole(folder: pathlib.Path, settings: Promot, seed: int) -> bool:
-    """Whether every arm has rows of the same examples as the base, where it is matched as well."""
-    if not all((folder / f"seed{seed}" / file).is_file() for file in (CURVES, ROWS)):
-        return False
-    asked: dict[str, set[str]] = {}
-    for file in (ROWS, MATCHED):
-        for row in rows_of(folder, seed, file):
-            if row["suite"] in (TARGET_SUITE, IN_CONTEXT_SUITE):
-                called = _called(file, row["arm"], row.get("step", 0))
-                asked.setdefault(called, set()).add(row["example_id"])
-    if not {BASE, *settings.arms} <= asked.keys():
-        return False
-    # All arms were asked test examples, which comes after the curves: those are whole.
-    reported = reported_steps(rows_of(folder, seed, CURVES), settings)
-    back = _taken_back(matched_pairs(folder, settings, seed).values(), reported)
-    wanted = [BASE, *settings.arms, *(_called(MATCHED, name, step) for name, step in back)]
-    return all(asked.get(called) == asked[BASE] for called in wanted)
-
-
-def _called(file: str, name: str, step: int) -> str:
-    """What rows call an arm: with its step, but where one step alone is asked."""
-    return name if file == ROWS else f"{name}@{step}"
-
-
-def _taken_back(pairs: Iterable[Pair], reported: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Arms and steps of pairs that are not those that are reported."""
-    found = {at for pair in pairs for at in pair.steps.items()}
-    return sorted(at for at in found if at[1] != reported[at[0]])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,19 +70,18 @@ class Measuring:
 
     def run(self, place: pathlib.Path, seed: int) -> None:
         """Rows of the base and all arms of one seed, whose runs are in `place`."""
-        settings, folder = self._settings, place.parent
+        settings = self._settings
         with RowWriter(place / CURVES) as writer:
             for name in (BASE, *settings.arms):
                 for step in _checkpoints(place, name, settings):
                     self._ask(writer, name, step, seed)
-        reported = reported_steps(rows_of(folder, seed, CURVES), settings)
+        steps = Steps.of(rows_of(place.parent, seed, CURVES), settings)
         with RowWriter(place / ROWS) as writer:
-            for name, step in reported.items():
+            for name, step in steps.reported.items():
                 self._ask(writer, name, step, seed)
-        back = _taken_back(matched_pairs(folder, settings, seed).values(), reported)
-        if back:
+        if steps.taken_back:
             with RowWriter(place / MATCHED) as writer:
-                for name, step in back:
+                for name, step in steps.taken_back:
                     self._ask(writer, name, step, seed)
 
     def _ask(self, writer: RowWriter, name: str, step: int, seed: int) -> None:
@@ -202,7 +89,7 @@ class Measuring:
         settings, place, file = self._settings, writer.path.parent, writer.path.name
         checkpoint = _checkpoints(place, name, settings)[step]
         attached = _attached(place, name, checkpoint)
-        called = _called(file, name, step)
+        called = name if file == ROWS else f"{name}@{step}"
         predictor, loaded = None, None
         for part in self._asked[file]:
             wanted = {"max_decode_length": part.length, **(attached if part.attached else {})}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import gin
@@ -23,18 +24,10 @@ from kaft_promot.evaluation import (
 )
 from kaft_promot.evaluation.page import Section
 from kaft_promot.evaluation.report import Results, build, write_html, write_results
-from kaft_promot.evaluation.rows import Row
 from kaft_promot.evaluation.seeds import OverSeeds
 from kaft_promot.evaluation.table import render, render_changes, render_matched
 from kaft_promot.promot.experiment import run
-from kaft_promot.promot.measuring import (
-    CURVES,
-    ROWS,
-    matched_pairs,
-    matched_rows,
-    rows_of,
-    unfinished,
-)
+from kaft_promot.promot.measured import ROWS, Measured, read_whole
 from kaft_promot.promot.settings import Promot
 
 PROMOT = "promot"  # the comparison's folder in the quickstart's
@@ -77,8 +70,12 @@ def compare(settings: Promot, model_dir: str) -> str:
     """
     folder = pathlib.Path(model_dir)
     run(folder, settings)
-    figures = figures_of(folder, settings)
-    grounded = {seed: _grounded(folder, settings, seed) for seed in settings.seeds}
+    measured = {seed: Measured.read(folder, settings, seed) for seed in settings.seeds}
+    figures = figures_of(measured, settings)
+    grounded = {
+        seed: [row for row in of_seed.rows if row["suite"] == "grounding"]
+        for seed, of_seed in measured.items()
+    }
     first = build(grounded[settings.seeds[0]])
     tables = [render(first.estimates)] if first.estimates else []
     if first.estimates and len(grounded) > 1:
@@ -100,13 +97,7 @@ def compare(settings: Promot, model_dir: str) -> str:
     return "\n\n".join([*tables, figures.table, str(report)])
 
 
-def _grounded(folder: pathlib.Path, settings: Promot, seed: int) -> list[Row]:
-    """A seed's rows on grounding; none where it was not asked."""
-    rows = rows_of(folder, seed) if settings.grounding_data else []
-    return [row for row in rows if row["suite"] == "grounding"]
-
-
-def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
+def figures_of(measured: Mapping[int, Measured], settings: Promot) -> Figures:
     """The figures of a comparison that has run.
 
     The first seed's stand in the table and under `promot` in the results; with several seeds
@@ -115,13 +106,17 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
     the target task as plain fine-tuning. The details add paired differences and in-context tasks
     one by one.
 
+    Args:
+      measured: seed -> what it has measured, in the order of `settings.seeds`.
+      settings: of the comparison.
+
     Raises:
-      UserError: the rows are not of this target, or damaged.
+      UserError: the rows are not of this target.
     """
     from kaft_promot.feeding.seqio_door import get_mixture_or_task  # imports TensorFlow
 
     get_mixture_or_task(settings.target, settings.module)  # registers the target's format
-    rows = [row for seed in settings.seeds for row in rows_of(folder, seed, ROWS)]
+    rows = [row for of_seed in measured.values() for row in of_seed.rows]
     first = settings.seeds[0]
     by_seed = retention_seeds.tables_of(rows, settings.target)
     tables = {seed: by_seed[seed] for seed in settings.seeds}
@@ -129,7 +124,7 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
         seed: {arm: table.estimates(arm) for arm in table.arms} for seed, table in tables.items()
     }
     results = retention.results_json(of_seed[first])
-    curves = retention_steps.curves(rows_of(folder, first, CURVES), settings.target)
+    curves = retention_steps.curves(measured[first].curve_rows, settings.target)
     results["promot_curves"] = {
         arm: {
             str(step): {name: estimate.to_json() for name, estimate in point.items()}
@@ -138,35 +133,30 @@ def figures_of(folder: pathlib.Path, settings: Promot) -> Figures:
         for arm, curve in curves.items()
     }
     matched = retention_matched.matched(
-        {seed: matched_rows(folder, settings, seed) for seed in settings.seeds},
-        {seed: rows_of(folder, seed, CURVES) for seed in settings.seeds},
-        {seed: matched_pairs(folder, settings, seed) for seed in settings.seeds},
+        {seed: [*found.rows, *found.matched_rows] for seed, found in measured.items()},
+        {seed: found.curve_rows for seed, found in measured.items()},
+        {seed: found.steps.pairs for seed, found in measured.items()},
         settings.target,
     )
     results["promot_matched_target_score"] = {
         arm: found.to_json() for arm, found in matched.items()
     }
-    measured = [
+    shown = [
         name for name in retention.NAMES if any(found[name].n for found in of_seed[first].values())
     ]
     changes = [render_matched(matched)] if matched else []
     if len(settings.seeds) > 1:
-        held = {seed: retention_seeds.claims(table) for seed, table in tables.items()}
         over = retention_seeds.over_seeds(tables)
-        results["promot_seeds"] = over.to_json() | {
-            "claims": {
-                claim: {"holds": holds, "seeds": seeds}
-                for claim, (holds, seeds) in retention_seeds.seeds_that_hold(held).items()
-            },
-        }
+        claims = retention_seeds.claims_json(retention_seeds.claims_of_seeds(tables))
+        results["promot_seeds"] = over.to_json() | {"claims": claims}
         changes += [render_changes(over, reference) for reference in over.differences]
     details = results | {"promot": retention.details_json(tables[first])}
     return Figures(
         sections=page_retention.sections(rows, tables, curves, matched, settings.target),
         results=results,
         details=details,
-        table="\n\n".join([render(of_seed[first], measured), *changes]),
-        headline=retention_words.headline(of_seed[first]),
+        table="\n\n".join([render(of_seed[first], shown), *changes]),
+        headline=retention_words.headline(of_seed[first], tables[first].graded(retention.TARGET)),
     )
 
 
@@ -179,12 +169,12 @@ def write_both(folder: pathlib.Path, settings: Promot, seed: int) -> pathlib.Pat
     if grounding.estimates:
         print(render(grounding.estimates), end="\n\n")
     figures = None
-    missing = unfinished(folder / PROMOT, settings)
-    if missing is None:
-        figures = figures_of(folder / PROMOT, settings)
+    measured = read_whole(folder / PROMOT, settings)
+    if not isinstance(measured, str):
+        figures = figures_of(measured, settings)
         print(figures.table)
     elif (folder / PROMOT).exists():
-        print(f"what the model keeps is left out: {missing}")
+        print(f"what the model keeps is left out: {measured}")
     return _write(folder, grounding, figures)
 
 

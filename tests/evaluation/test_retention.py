@@ -299,16 +299,21 @@ def test_headline(rows):
 
 def test_a_score_that_is_not_right_or_wrong_is_not_called_right(rows):
     graded = {"main_score": "bleu", "scores": {"exact_match": 0.0, "bleu": 0.35}}
-    said = headline(measure([r | graded if r["suite"] == "target" else r for r in rows], CLAIMS))
+
+    def said_of(rows):
+        table = Scores(rows, CLAIMS)
+        return headline({arm: table.estimates(arm) for arm in table.arms}, table.graded(TARGET))
+
+    said = said_of([r | graded if r["suite"] == "target" else r for r in rows])
     assert said.startswith(
         "promot scores 35.0 % on the target task (bleu, mean over examples; finetune: 35.0 %) and "
         "scores 87.5 % on in-context tasks"
     )
     accuracy = [r | {"main_score": "accuracy", "scores": {"accuracy": 1.0}} for r in rows]
-    assert "gets 100.0 % of the target task right" in headline(measure(accuracy, CLAIMS))
+    assert "gets 100.0 % of the target task right" in said_of(accuracy)
     half = [r | {"scores": {"exact_match": 0.5}} for r in rows]
-    assert "scores 50.0 % on the target task (exact_match, mean" in headline(measure(half, CLAIMS))
-    one_of_them = measure([rows[0], *[r | graded for r in rows[1:]]], CLAIMS)
-    assert {of_arm[SAME].score for of_arm in one_of_them.values()} == {"bleu"}
-    assert {of_arm[OTHER].score for of_arm in one_of_them.values()} == {"bleu, exact_match"}
-    assert {of_arm[SHARE].score for of_arm in one_of_them.values()} == {""}
+    assert "scores 50.0 % on the target task (exact_match, mean" in said_of(half)
+    one_of_them = Scores([rows[0], *[r | graded for r in rows[1:]]], CLAIMS)
+    assert one_of_them.graded(SAME) == "bleu"
+    assert one_of_them.graded(OTHER) == "bleu, exact_match"
+    assert one_of_them.graded(SHARE) == ""

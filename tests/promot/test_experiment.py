@@ -19,7 +19,7 @@ from kaft_promot.knowledge.records import KaftRecord, Substitution, write_record
 from kaft_promot.models import flatten
 from kaft_promot.promot import experiment
 from kaft_promot.promot.checks import OWN
-from kaft_promot.promot.measuring import CURVES, MATCHED, ROWS, rows_of, unfinished
+from kaft_promot.promot.measured import CURVES, MATCHED, ROWS, read_whole, rows_of
 from kaft_promot.promot.settings import Promot
 
 MODULE = "promot_target_of_the_test"
@@ -241,16 +241,16 @@ def test_an_arm_is_asked_where_it_is_as_good_as_plain_fine_tuning(out, folder, c
     assert (again / "seed0" / MATCHED).stat().st_mtime_ns == at.st_mtime_ns  # nothing asked again
 
     settings = Promot()  # as gin has it from this call
-    assert unfinished(again, settings) is None
+    assert set(read_whole(again, settings)) == {0}
     text = (again / "seed0" / MATCHED).read_text()
     for cut in (text[: text.rindex("\n", 0, -1) + 1], ""):
         (again / "seed0" / MATCHED).write_text(cut)
-        assert "seed 0 is not measured whole" in unfinished(again, settings)
+        assert "seed 0 is not measured whole" in read_whole(again, settings)
     (again / "seed0" / ROWS).unlink()
-    assert "seed 0 is not measured whole" in unfinished(again, settings)
+    assert "seed 0 is not measured whole" in read_whole(again, settings)
     other = dataclasses.replace(settings, steps=5)
-    assert "was made with other settings (steps)" in unfinished(again, other)
-    assert "nowhere holds no comparison" in unfinished(folder / "nowhere", settings)
+    assert "was made with other settings (steps)" in read_whole(again, other)
+    assert "nowhere holds no comparison" in read_whole(folder / "nowhere", settings)
 
 
 def records():

@@ -9,7 +9,8 @@ from kaft_promot.errors import UserError
 from kaft_promot.evaluation import suites
 from kaft_promot.gin_config import OWN_MODEL, parse_gin
 from kaft_promot.promot import arms
-from kaft_promot.promot.measuring import in_context_length, reported_steps
+from kaft_promot.promot.measured import Steps
+from kaft_promot.promot.measuring import in_context_length
 from kaft_promot.promot.settings import Promot
 from kaft_promot.quickstart import Quickstart
 from kaft_promot.training import AdamW
@@ -60,8 +61,8 @@ def test_the_reported_step_is_the_last_or_the_first_with_the_best_target_score()
 
     rows = [row(2, 1.0), row(2, 0.0), row(4, 1.0), row(4, 1.0), row(6, 1.0)]
     rows += [row(8, 0.0), row(2, 1.0, arm="b"), row(8, 1.0, suite="in_context")]
-    assert reported_steps(rows, Promot(**SOUND)) == {"a": 4, "b": 2}
-    assert reported_steps(rows, Promot(**SOUND, select="last")) == {"a": 8, "b": 2}
+    assert Steps.of(rows, Promot(**SOUND)).reported == {"a": 4, "b": 2}
+    assert Steps.of(rows, Promot(**SOUND, select="last")).reported == {"a": 8, "b": 2}
 
 
 @pytest.mark.parametrize(
