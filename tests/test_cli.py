@@ -3,7 +3,6 @@
 import argparse
 import errno
 import json
-import os
 import pathlib
 import re
 import shlex
@@ -38,16 +37,6 @@ def run(capsys, *arguments):
     status = cli.main(list(arguments))
     captured = capsys.readouterr()
     return status, captured.out, captured.err
-
-
-def command(*arguments, **options):
-    """The same as a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "kaft_promot.cli", *arguments],
-        capture_output=True,
-        text=True,
-        **options,
-    )
 
 
 def test_help_names_every_verb_with_an_example(capsys):
@@ -351,13 +340,6 @@ def test_a_wrong_number_of_devices_is_one_line(capsys, monkeypatch, devices):
     assert err.startswith(f"error: JAX_NUM_CPU_DEVICES={devices}: must be") and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("devices", ["2", "-1"])
-def test_numbers_of_devices_that_jax_takes_are_taken(devices):
-    done = command("probe", *PROBE, env=os.environ | {"JAX_NUM_CPU_DEVICES": devices})
-    assert done.returncode == 2
-    assert "gone" in done.stderr and "Traceback" not in done.stderr
-
-
 OTHERS = [verb for verb in verbs.VERBS if verb.name != "train"]
 
 
@@ -378,54 +360,3 @@ def test_one_process_and_train_are_not_refused(capsys, monkeypatch):
     assert "no configuration" in run(capsys, "train")[2]
     monkeypatch.setenv("KAFT_PROMOT_PROCESS_COUNT", "1")
     assert "no configuration" in run(capsys, "eval")[2]
-
-
-def test_a_real_process_complains_in_one_line():
-    ran = command("augment", "--input=gone.jsonl", "--output=o", "--kinds=odd")
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("error: ") and ran.stderr.count("\n") == 1
-
-
-@pytest.fixture
-def question_files(tmp_path):
-    """Flags of `augment` for three questions and a line that was cut in half."""
-    places = [("A", "Rome"), ("B", "Oslo"), ("C", "Bonn")]
-    rows = [
-        {
-            "id": f"q{i}",
-            "question": f"Where is {name}?",
-            "context": f"{name} is in {place}.",
-            "answers": [place],
-            "relation": "P131",
-        }
-        for i, (name, place) in enumerate(places)
-    ]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (tmp_path / "q.jsonl").write_text(text + '{"id": "q9", "quest')
-    answers = "".join(json.dumps({"id": f"q{i}", "answer": "Rome"}) + "\n" for i in range(3))
-    (tmp_path / "answers.jsonl").write_text(answers)
-    return ["--input=q.jsonl", "--parametric=answers.jsonl", "--output=out"]
-
-
-def test_a_real_process_augments(question_files):
-    ran = command("augment", *question_files)
-    assert ran.returncode == 0, ran.stderr
-    kinds = [json.loads(line)["context_kind"] for line in open("out/records.jsonl")]
-    assert kinds.count("relevant") == 3 and kinds.count("empty") == 3
-    assert '"line": 4' in pathlib.Path("out/rejected.jsonl").read_text()
-
-
-def test_a_reader_that_goes_away_is_no_error(question_files):
-    """As in `kaft-promot augment ... | true`."""
-    read, write = os.pipe()
-    os.close(read)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kaft_promot.cli", "augment", *question_files],
-        stdout=write,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    os.close(write)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 141
-    assert "Traceback" not in err and "Exception ignored" not in err
